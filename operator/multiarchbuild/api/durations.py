@@ -1,0 +1,30 @@
+"""Spans of time as Go and Kubernetes write them: `90s`, `30m`, `1h30m`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from .schema import matches
+
+_PATTERN = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
+
+Duration = Annotated[
+    str,
+    Field(min_length=2, max_length=24),
+    matches(_PATTERN, "a duration consists of hours, minutes and seconds: write 90s, 30m or 1h30m"),
+]
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the span of time that `text` names.
+
+    Raises:
+        ValueError: `text` is not hours, minutes and seconds in this order, each at most once.
+    """
+    match = re.fullmatch(_PATTERN, text)
+    if not match or not text:
+        raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds, such as 90s, 30m or 1h30m")
+    hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)

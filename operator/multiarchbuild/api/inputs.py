@@ -1,0 +1,36 @@
+"""What the operator hands to the steps of a run, in the run's ConfigMap."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import StoredModel
+from .spec import Spec
+
+
+class Registry(StoredModel):
+    """How one registry is reached (operator policy)."""
+
+    host: Annotated[str, Field(min_length=1, max_length=255)]
+    """Host, with port where it is not the default, as image names write it."""
+    plain_http: bool = False
+    """Speak HTTP instead of HTTPS."""
+    mirrors: tuple[str, ...] = ()
+    """Hosts that are asked first for base images."""
+
+
+class Inputs(StoredModel):
+    """Everything that the steps of one run have in common."""
+
+    namespace: str
+    """Namespace of the build."""
+    name: str
+    """Name of the build."""
+    run: str
+    """Id of the run."""
+    spec: Spec
+    """The spec this run builds; the content of inline files is in `files` instead."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Key of the ConfigMap by path of the inline file."""
+    registries: tuple[Registry, ...] = ()
+    """How registries are reached."""

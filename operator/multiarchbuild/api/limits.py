@@ -1,0 +1,13 @@
+"""How long texts may be, in characters, where steps report them and where status shows them."""
+
+from typing import Final
+
+MESSAGE: Final = 2048
+LOG_TAIL: Final = 4096
+AUTHOR: Final = 256
+REF: Final = 255
+TAG: Final = 128
+"""Also the limit of the OCI Distribution Specification, "Pulling manifests"."""
+TAGS: Final = 16
+PLATFORM: Final = 32
+PLATFORMS: Final = 16

@@ -1,0 +1,136 @@
+"""MultiArchBuilds to test with: one with the fewest fields, and two that together have every field of the spec."""
+
+import json
+import re
+from typing import Any
+
+from multiarchbuild.api.resource import GROUP, KIND, VERSION
+
+Object = dict[str, Any]
+
+MINIMAL: Object = {
+    "platforms": ["linux/amd64"],
+    "source": {"inline": {"files": {"Dockerfile": "FROM busybox:1.36\n"}}},
+    "output": {"image": "registry.example.com/team-a/app"},
+}
+
+_NODE_TERM: Object = {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}
+_TOLERATION: Object = {
+    "key": "example.com/pool",
+    "operator": "Equal",
+    "value": "builders",
+    "effect": "NoExecute",
+    "tolerationSeconds": 60,
+}
+_RESOURCES: Object = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": 4, "memory": "4Gi"}}
+
+FULL: Object = {
+    "platforms": ["linux/amd64", "linux/arm64"],
+    "source": {
+        "git": {
+            "url": "https://git.example.com/team-a/app",
+            "ref": "refs/heads/main",
+            "subdirectory": "services/app",
+            "secretRef": {"name": "git-token"},
+        }
+    },
+    "build": {
+        "dockerfile": "docker/app.Dockerfile",
+        "target": "runtime",
+        "args": {"NODE_ENV": "production"},
+        "labels": {"maintainer": "team-a"},
+        "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "token"}}],
+        "ssh": {"secretRef": {"name": "deploy-key"}},
+        "contexts": {"base": "docker-image://registry.example.com/base:1"},
+        "network": "none",
+    },
+    "output": {
+        "image": "registry.example.com:5000/team-a/app",
+        "tags": ["latest", "{date}-{shortCommit}"],
+        "annotations": {"vendor": "team-a"},
+        "secretRefs": [{"name": "registry-credentials"}],
+    },
+    "cache": {"repository": "registry.example.com/team-a/app-cache", "mode": "min"},
+    "scheduling": {
+        "strategy": "Native",
+        "nativeWait": "0s",
+        "resources": _RESOURCES,
+        "nodeSelector": {"pool": "builders"},
+        "tolerations": [_TOLERATION],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NODE_TERM]},
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": _NODE_TERM}],
+            }
+        },
+        "serviceAccountName": "builder",
+        "priorityClassName": "builds",
+        "overrides": [
+            {
+                "platform": "linux/arm64",
+                "strategy": "Emulated",
+                "nodeSelector": {"pool": "graviton"},
+                "tolerations": [_TOLERATION],
+                "resources": _RESOURCES,
+            }
+        ],
+    },
+    "attestations": {"provenance": "max"},
+    "reproducible": False,
+    "timeout": "1h30m",
+    "retries": 0,
+    "suspend": True,
+    "history": {"successful": 1, "failed": 10},
+}
+
+FULL_INLINE: Object = {
+    **FULL,
+    "source": {"inline": {"files": {"Dockerfile": "FROM busybox:1.36\n", "README": "An example.\n"}}},
+    "output": {**FULL["output"], "tags": ["{run}"]},
+}
+
+
+def build(name: str, spec: Object) -> Object:
+    """Return a MultiArchBuild."""
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": name}, "spec": spec}
+
+
+def base(path: str) -> Object:
+    """Return the spec with every field that has the one at `path`."""
+    return _copy(FULL_INLINE if path.startswith(".source.inline") else FULL)
+
+
+def steps(spec: Object, path: str) -> list[str | int]:
+    """Return the keys that lead to `path`, where `*` is the first entry of a list or a map."""
+    found: list[str | int] = []
+    here: Any = spec
+    for step in re.findall(r"[^.\[\]]+", path):
+        key = (0 if isinstance(here, list) else next(iter(here))) if step == "*" else step
+        found.append(key)
+        here = here.get(key) if isinstance(here, dict) else here[key]
+    return found
+
+
+def changed(spec: Object, path: str, value: Any) -> Object:
+    """Return `spec` with `value` at `path`; None removes the field."""
+    spec = _copy(spec)
+    *parents, last = steps(spec, path)
+    here: Any = spec
+    for key in parents:
+        here = here[key]
+    if value is None:
+        del here[last]
+    else:
+        here[last] = value
+    return spec
+
+
+def shown(spec: Object, path: str) -> str:
+    """Return `path` as the API server writes it in an error."""
+    return "spec" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in steps(spec, path))
+
+
+def _copy(spec: Object) -> Object:
+    """Return a copy in which nothing is shared, not even between two of its places."""
+    copied: Object = json.loads(json.dumps(spec))
+    return copied

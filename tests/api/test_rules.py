@@ -1,0 +1,175 @@
+"""Every rule of the resource refuses what it is there to refuse, and says what to write instead."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from multiarchbuild.api.crd import crd
+from tests.api.conftest import Kubectl
+from tests.api.objects import Object, base, changed, shown
+
+
+class Refused(NamedTuple):
+    """A value that breaks one rule."""
+
+    path: str
+    """Where the value goes and the error is reported; `*` is the first entry."""
+    value: Any
+    message: str
+    """How the rule's message begins."""
+
+
+_NAMES_A_REPOSITORY = "must be registry/repository in lower case without tag or digest"
+_NAMES_A_HOST = "must begin with the host of a registry"
+_NAMES_A_PATH = "must be a relative path inside the"
+_NAMES_A_LABEL = "a label key is <name> or <domain>/<name>"
+_REQUIRED = (
+    ".scheduling.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms.*"
+    ".matchExpressions.*"
+)
+
+REFUSED = (
+    Refused(".platforms.*", "amd64", "must be one of linux/amd64, "),
+    Refused(".platforms.*", "linux/arm", "must be one of linux/amd64, "),
+    Refused(".platforms.*", "windows/amd64", "must be one of linux/amd64, "),
+    Refused(".platforms", ["linux/arm64", "linux/arm64/v8"], "linux/arm64 and linux/arm64/v8 are the same platform"),
+    # source
+    Refused(".source", {}, "must name exactly one of git and inline"),
+    Refused(
+        ".source",
+        {"git": {"url": "https://git.example.com/a"}, "inline": {"files": {"Dockerfile": ""}}},
+        "must name exactly one of git and inline",
+    ),
+    Refused(".source.git.url", "git@git.example.com:team-a/app", "must be an http:// or https:// URL"),
+    Refused(".source.git.url", "ssh://git.example.com/team-a/app", "must be an http:// or https:// URL"),
+    Refused(".source.git.url", "https://git.example.com/app#main", "must be an http:// or https:// URL"),
+    Refused(".source.git.url", "https://user:pass@git.example.com/app", "must not hold a user or password"),
+    Refused(".source.git.ref", "a..b", "must be a branch, a tag, a commit"),
+    Refused(".source.git.ref", "--upload-pack=x", "must be a branch, a tag, a commit"),
+    Refused(".source.git.ref", "main:app", "must be a branch, a tag, a commit"),
+    Refused(".source.git.ref", "main.lock", "must be a branch, a tag, a commit"),
+    Refused(".source.git.subdirectory", "../other", _NAMES_A_PATH),
+    Refused(".source.git.subdirectory", "/app", _NAMES_A_PATH),
+    Refused(".source.git.subdirectory", "app:x", _NAMES_A_PATH),
+    Refused(".source.git.secretRef.name", "Git_Token", "the name of a Kubernetes object consists of"),
+    Refused(".source.inline.files", {"../Dockerfile": ""}, "each name must be a relative path"),
+    Refused(".source.inline.files", {"/Dockerfile": ""}, "each name must be a relative path"),
+    Refused(".source.inline.files", {"src/./index.js": ""}, "each name must be a relative path"),
+    Refused(".source.inline.files", {"src//index.js": ""}, "each name must be a relative path"),
+    Refused(".source.inline.files", {f"src/{'a' * 250}": ""}, "each name must be a relative path"),
+    Refused(".source.inline.files", {"a": "x" * 200_000, "b": "x" * 100_000}, "may hold at most 256 KiB together"),
+    # build
+    Refused(".build.dockerfile", "../Dockerfile", "must be a relative path inside the source"),
+    Refused(".build.dockerfile", "/Dockerfile", "must be a relative path inside the source"),
+    Refused(".build.target", "run time", "must be the name of a stage"),
+    Refused(".build.args", {"NODE-ENV": "production"}, "each name must be a variable name"),
+    Refused(".build.args", {"A" * 129: ""}, "each name must be a variable name"),
+    Refused(".build.labels", {"my label": ""}, "each name must be like org.opencontainers.image.source"),
+    Refused(".build.secrets.*.id", "npm token", "an id consists of letters"),
+    Refused(".build.secrets.*.id", "..", "an id must not be '.' or '..'"),
+    Refused(".build.secrets.*.secretRef.key", "../token", "a key of a Secret consists of"),
+    Refused(".build.contexts", {"Base": "https://example.com/base.tar"}, "each name must be that of a stage or image"),
+    Refused(".build.contexts.*", "./base", "each value must begin with docker-image://"),
+    # output
+    Refused(".output.image", "registry.example.com/Team-A/app", _NAMES_A_REPOSITORY),
+    Refused(".output.image", "registry.example.com/team-a/app:1.0", _NAMES_A_REPOSITORY),
+    Refused(".output.image", f"registry.example.com/app@sha256:{'0' * 64}", _NAMES_A_REPOSITORY),
+    Refused(".output.image", "https://registry.example.com/app", _NAMES_A_REPOSITORY),
+    Refused(".output.image", "busybox", _NAMES_A_REPOSITORY),
+    Refused(".output.image", "team-a/app", _NAMES_A_HOST),
+    Refused(".cache.repository", "team-a/app-cache", _NAMES_A_HOST),
+    Refused(".output.tags.*", "1.0+build", "a tag consists of letters, digits"),
+    Refused(".output.tags.*", "{sha}", "a tag consists of letters, digits"),
+    Refused(".output.tags.*", "{commit.__class__}", "a tag consists of letters, digits"),
+    Refused(".output.tags.*", "-1.0", "a tag consists of letters, digits"),
+    Refused(".output.tags.*", "cache-main", "a tag must not begin with cache-"),
+    Refused(".output.annotations", {"a b": ""}, "each name must be like org.opencontainers.image.source"),
+    # scheduling
+    Refused(".scheduling.nativeWait", "2 minutes", "a duration consists of hours, minutes and seconds"),
+    Refused(".scheduling.nativeWait", "-5m", "a duration consists of hours, minutes and seconds"),
+    Refused(".scheduling.resources.requests", {"CPU!": "1"}, "the name of a resource is cpu, memory"),
+    Refused(".scheduling.nodeSelector", {"/pool": "a"}, _NAMES_A_LABEL),
+    Refused(".scheduling.nodeSelector.*", "a b", "a label value consists of"),
+    Refused(".scheduling.tolerations.*.key", "a b", "a taint key is <name> or <domain>/<name>"),
+    Refused(".scheduling.tolerations.*.value", "a b", "a taint value consists of"),
+    Refused(".scheduling.tolerations.*", {"operator": "Equal", "value": "a"}, "a toleration with operator Equal needs"),
+    Refused(
+        ".scheduling.tolerations.*",
+        {"key": "a", "operator": "Exists", "value": "a"},
+        "a toleration with operator Equal needs a key, one with Exists takes no value",
+    ),
+    Refused(".scheduling.tolerations.*.effect", "NoSchedule", "tolerationSeconds needs effect NoExecute"),
+    Refused(f"{_REQUIRED}.key", "a b", "a label key is <name> or <domain>/<name>"),
+    Refused(f"{_REQUIRED}.values", [], "In and NotIn need values"),
+    Refused(f"{_REQUIRED}.operator", "Exists", "In and NotIn need values"),
+    Refused(".scheduling.overrides.*.strategy", "Cross", "strategy Cross is for all platforms at once"),
+    # rules between fields
+    Refused(".scheduling.overrides.*.platform", "linux/s390x", "each platform of scheduling.overrides must also be"),
+    Refused(".timeout", "0h0m", "a run needs time"),
+)
+
+COMBINED = (
+    (
+        "commit-without-git",
+        changed(base(".source.inline"), ".output.tags", ["{shortCommit}"]),
+        "spec.output.tags",
+        "the placeholders {commit}, {shortCommit} and {ref} need source.git: use {date}, {time} or {run}",
+    ),
+    (
+        "two-epochs",
+        changed(changed(base(""), ".reproducible", value=True), ".build.args", {"SOURCE_DATE_EPOCH": "0"}),
+        "spec.build.args",
+        "SOURCE_DATE_EPOCH is set from the commit: remove it, or set spec.reproducible to false",
+    ),
+)
+"""Name, spec, where the error is reported, its message."""
+
+_NAMES = tuple(f"rule-{number}" for number in range(len(REFUSED)))
+
+_REPORTED = {
+    ".scheduling.tolerations.*.effect": ".scheduling.tolerations.*.tolerationSeconds",
+    f"{_REQUIRED}.operator": f"{_REQUIRED}.values",
+    ".scheduling.overrides.*.platform": ".scheduling.overrides",
+}
+"""Rules between fields that are reported at another field than the one that the row changes."""
+
+
+@pytest.fixture(scope="module")
+def refusals(kube: Kubectl) -> dict[str, str]:
+    """Return what the API server says to each row, by its name."""
+    rows = {name: changed(base(row.path), row.path, row.value) for name, row in zip(_NAMES, REFUSED, strict=True)}
+    return kube.refusals(rows | {name: spec for name, spec, _, _ in COMBINED})
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [*zip(_NAMES, REFUSED, strict=True)], ids=[f"{row.path[1:]}: {row.message}" for row in REFUSED]
+)
+def test_a_value_that_breaks_a_rule_is_refused(refusals: dict[str, str], name: str, row: Refused) -> None:
+    field = shown(base(row.path), _REPORTED.get(row.path, row.path))
+    # A field of a map is written as [key] for a rule and as .key for a bound.
+    told = re.sub(r"\[([a-z]\w*)\]:", r".\1:", refusals[name])
+    assert re.search(rf'{re.escape(field)}: Invalid value: (".*?": )?{re.escape(row.message)}', told), told
+
+
+@pytest.mark.parametrize(("name", "spec", "field", "message"), COMBINED, ids=[row[0] for row in COMBINED])
+def test_fields_that_contradict_each_other_are_refused(
+    refusals: dict[str, str], name: str, spec: Object, field: str, message: str
+) -> None:
+    assert spec
+    assert refusals[name].startswith(f"{field}: Invalid value: ")
+    assert message in refusals[name]
+
+
+def test_every_rule_has_a_row() -> None:
+    told = tuple(row.message for row in REFUSED) + tuple(message for *_, message in COMBINED)
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert {rule for rule in _rules(schema) if not any(rule.startswith(message) for message in told)} == set()
+
+
+def _rules(schema: Object) -> Iterator[str]:
+    yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+    for child in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
+        if child:
+            yield from _rules(child)
