@@ -1,0 +1,1 @@
+"""What should exist now: pure decisions, without I/O, clock or randomness."""

@@ -1,0 +1,114 @@
+"""What `decide` asks for. Each action is idempotent: performing it twice is the same as once."""
+
+from dataclasses import dataclass
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.results import Source
+from multiarchbuild.api.status import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a builder goes: merged into the pod's own nodeSelector."""
+
+    mode: Mode
+    node_labels: tuple[tuple[str, str], ...]
+    """Labels that the node must have, as (key, value), sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRefs:
+    """References of the registry cache for one builder."""
+
+    export_to: str | None
+    import_from: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureInputs:
+    """Create the run's ConfigMap."""
+
+    name: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartResolve:
+    """Create the pod that pins the source."""
+
+    name: str
+    run_id: str
+    attempt: int
+    inputs: str
+    """Name of the run's ConfigMap."""
+    deadline: int
+    """Seconds that the pod may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartBuild:
+    """Create the pod that builds `platforms` with one builder."""
+
+    name: str
+    run_id: str
+    attempt: int
+    inputs: str
+    deadline: int
+    platforms: tuple[Platform, ...]
+    placement: Placement
+    cache: CacheRefs
+    source: Source | None
+    """The pinned source, or None while it is being resolved: then AnnotateSource follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartPublish:
+    """Create the pod that makes the index of `built`, verifies it and moves `tags`."""
+
+    name: str
+    run_id: str
+    attempt: int
+    inputs: str
+    deadline: int
+    built: tuple[tuple[Platform, str], ...]
+    """(platform, digest that its builder pushed), in the order of spec.platforms."""
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateSource:
+    """Hand the resolved source to a build pod that was started early."""
+
+    pod: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete a pod; `uid` is a precondition, a pod that is gone or another is no error."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteConfigMap:
+    """Delete a ConfigMap, likewise."""
+
+    name: str
+    uid: str
+
+
+Action = EnsureInputs | StartResolve | StartBuild | StartPublish | AnnotateSource | DeletePod | DeleteConfigMap
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A Kubernetes Event to be posted once: the key makes its name."""
+
+    key: str
+    """What makes this event the same event when it is decided again, such as `<run>/BuildFailed/linux-arm64/1`."""
+    type: str
+    """Normal or Warning."""
+    reason: str
+    message: str

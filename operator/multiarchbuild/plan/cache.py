@@ -1,0 +1,44 @@
+"""References of the registry cache: one for each scope and builder, written by that builder only.
+
+They are derived from the namespace and name of the build, so that nobody can point an export at another's cache.
+"""
+
+import re
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.spec import CacheMode
+
+from .actions import CacheRefs
+from .identity import builder_slug, digest, is_commit
+
+MAIN = "main"
+"""Scope that every other scope falls back to."""
+
+
+def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...]) -> CacheRefs:
+    """Return where the builder of `platforms` exports its cache to and imports from, the nearest first."""
+    spec = build.spec
+    if spec.cache.mode is CacheMode.DISABLED:
+        return CacheRefs(export_to=None, import_from=())
+    repository = spec.cache.repository or spec.output.image
+    owner = digest(build.metadata.namespace, build.metadata.name)[:10]
+    scope = _scope(spec.source.git.ref if spec.source.git else MAIN)
+
+    def ref(scope: str, builder: str) -> str:
+        return f"{repository}:cache-{owner}-{scope}-{builder}"
+
+    own = builder_slug(platforms)
+    # A cross builder can use what single-platform builders left for the stages that run on its own architecture.
+    siblings = [ref(MAIN, platform.slug) for platform in platforms] if len(platforms) > 1 else []
+    imports = dict.fromkeys([ref(scope, own), ref(MAIN, own), *siblings])
+    return CacheRefs(export_to=ref(scope, own), import_from=tuple(imports))
+
+
+def _scope(ref: str) -> str:
+    name = ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    if name in {"HEAD", "main", "master"} or is_commit(name):
+        return MAIN
+    slug = re.sub(r"[^a-z0-9_.-]", "-", name.lower())[:40]
+    # Two branches must not share a scope because their names differ only in what a tag can't hold.
+    return slug if slug == name else f"{slug}-{digest(name)[:6]}"

@@ -1,0 +1,57 @@
+"""What every part of a decision looks at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.results import Failure
+
+from .children import Node, Pod, Role
+from .policy import Policy
+
+_BACKOFF = timedelta(seconds=5)
+_BACKOFF_MAX = timedelta(minutes=1)
+_SLACK = 30
+_MAX_DEADLINE = 2**31 - 1
+"""The API server takes no activeDeadlineSeconds beyond a 32-bit integer; spec.timeout may be longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One build and its surroundings at one moment."""
+
+    build: MultiArchBuild
+    pods: tuple[Pod, ...]
+    nodes: Sequence[Node]
+    policy: Policy
+    now: datetime
+
+    def pod(self, run: str, role: Role, platforms: tuple[Platform, ...] = ()) -> Pod | None:
+        """Return the newest pod with this part in `run`: of the last attempt, and of that the last created."""
+        matching = [
+            pod
+            for pod in self.pods
+            if (pod.run_id, pod.role) == (run, role) and (role is not Role.BUILD or pod.platforms == platforms)
+        ]
+        return max(matching, key=lambda pod: (pod.attempt, pod.created_at, pod.mode == "Emulated"), default=None)
+
+    def seconds_left(self, started_at: datetime) -> int:
+        """Return what a pod of a run may take, in seconds: a little more than the run, whose own timeout says more."""
+        end = started_at + self.build.spec.timeout_delta
+        return min(max(int((end - self.now).total_seconds()), 1) + _SLACK, _MAX_DEADLINE)
+
+    def retries(self, failure: Failure, attempt: int) -> bool:
+        """Return whether `attempt` (from 1), which failed so, is followed by another."""
+        return failure.reason.retryable and attempt <= self.build.spec.retries
+
+
+def retry_at(failed_at: datetime, attempt: int) -> datetime:
+    """Return when the try after `attempt` (from 1) starts: 5 s, 10 s, 20 s, … up to a minute later."""
+    return failed_at + min(_BACKOFF * (1 << (attempt - 1)), _BACKOFF_MAX)
+
+
+def earliest(*moments: datetime | None) -> datetime | None:
+    """Return the first of `moments`."""
+    return min((moment for moment in moments if moment is not None), default=None)

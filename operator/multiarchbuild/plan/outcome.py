@@ -1,0 +1,94 @@
+"""How a pod ended: what its step said, or what its end says when the step could not."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.results import Built, Failure, Published, Resolved, load
+
+from .children import Pod
+
+START_GRACE = timedelta(minutes=2)
+"""How long a container may fail to start (image pull, configuration) before the try counts as failed."""
+
+_KILLED = frozenset({137, 143})
+"""Exit codes of a container that got SIGKILL, or SIGTERM as from a node that shuts down."""
+_STARTING = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable", "ErrImageNeverPull"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """The pod has not ended."""
+
+    look_again: datetime | None = None
+    """When waiting any longer makes no sense, if it makes no progress."""
+
+
+Outcome = Resolved | Built | Published | Failure | Going
+
+
+def outcome(pod: Pod, now: datetime) -> Outcome:
+    """Return what came of `pod`. The step's `terminated` state counts, not the phase, which comes two seconds later."""
+    if pod.ended is not None:
+        result = load(pod.ended.message)
+        if isinstance(result, Failure) and pod.daemon_oom_killed:
+            return _daemon_out_of_memory(result.log_tail)
+        if result is not None:
+            return result
+    if (failure := _unfinished(pod)) is not None:
+        return failure
+    return _waiting(pod, now)
+
+
+def _unfinished(pod: Pod) -> Failure | None:
+    where = f"pod {pod.name}" + (f" on node {pod.node}" if pod.node else "")
+    if pod.status_reason == "Evicted" or pod.disrupted:
+        why = pod.status_message or pod.disrupted
+        return Failure(reason=Reason.BUILDER_EVICTED, message=f"{where} was evicted: {why}")
+    if pod.status_reason == "DeadlineExceeded":
+        return Failure(reason=Reason.TIMED_OUT, message=f"{where} ran out of time: raise spec.timeout")
+    if pod.daemon_oom_killed and pod.ended is not None:
+        return _daemon_out_of_memory("")
+    if pod.ended is not None:
+        return _ended_silently(pod, where)
+    if pod.phase in {"Failed", "Succeeded", "Unknown"}:
+        why = pod.status_message or pod.status_reason or f"its phase is {pod.phase}"
+        return Failure(reason=Reason.BUILDER_LOST, message=f"{where} ended before its step did: {why}")
+    if pod.deleting:
+        return Failure(reason=Reason.BUILDER_LOST, message=f"{where} was deleted before its step ended")
+    return None
+
+
+def _ended_silently(pod: Pod, where: str) -> Failure:
+    assert pod.ended is not None
+    if pod.ended.reason == "OOMKilled":
+        return _daemon_out_of_memory("")
+    if pod.ended.exit_code in _KILLED or pod.ended.reason == "ContainerStatusUnknown" or pod.deleting:
+        return Failure(reason=Reason.BUILDER_LOST, message=f"the step of {where} was killed ({pod.ended.reason})")
+    return Failure(
+        reason=Reason.STEP_FAILED,
+        message=f"the step of {where} ended with exit code {pod.ended.exit_code} and left no result: "
+        f"see kubectl logs {pod.name} -c step",
+    )
+
+
+def _waiting(pod: Pod, now: datetime) -> Outcome:
+    if pod.step_started_at is not None or not pod.waiting_reason:
+        return Going()
+    patience = (pod.scheduled_at or pod.created_at) + START_GRACE
+    if now < patience:
+        return Going(look_again=patience)
+    reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
+    return Failure(
+        reason=reason, message=f"pod {pod.name} could not start: {pod.waiting_reason}: {pod.waiting_message}"
+    )
+
+
+def _daemon_out_of_memory(log_tail: str) -> Failure:
+    return Failure(
+        reason=Reason.BUILDER_OUT_OF_MEMORY,
+        message="the builder was killed for memory: raise scheduling.resources.limits.memory",
+        log_tail=log_tail,
+    )

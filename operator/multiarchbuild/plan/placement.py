@@ -1,0 +1,236 @@
+"""Where a builder goes: a pure function of platform, strategy, policy and nodes.
+
+Native first; QEMU never silently.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.scheduling import Affinity, NodeRequirement, Scheduling, Strategy, Toleration
+from multiarchbuild.api.status import Mode
+
+from .actions import Placement
+from .children import Node
+from .policy import Policy
+
+ARCH_LABEL = "kubernetes.io/arch"
+OS_LABEL = "kubernetes.io/os"
+Labels = tuple[tuple[str, str], ...]
+"""Labels that a node must have, as (key, value)."""
+AARCH32_LABEL = "multiarch.build/aarch32"
+"""Set to true on arm64 nodes that run 32-bit programs; many arm64 servers cannot."""
+
+_STARTING = "waiting for the pod to start"
+
+
+def qemu_label(architecture: str) -> str:
+    """Return the label of nodes whose kernel runs programs of `architecture` by QEMU (binfmt_misc)."""
+    return f"multiarch.build/qemu-{architecture}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a builder asks of its node."""
+
+    platforms: tuple[Platform, ...]
+    strategy: Strategy
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Toleration, ...]
+    affinity: Affinity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A placement, and what to say about it while its pod waits."""
+
+    placement: Placement
+    reason: Reason
+    message: str
+    wait_until: datetime | None = None
+    """When to choose again if the pod still waits."""
+
+
+def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...]) -> Wish:
+    """Return what the builder of `platforms`, written as `names` in spec, asks of its node."""
+    override = next((entry for entry in scheduling.overrides if len(names) == 1 and entry.platform == names[0]), None)
+    if override is None:
+        return Wish(
+            platforms,
+            scheduling.strategy,
+            scheduling.node_selector,
+            scheduling.tolerations,
+            scheduling.affinity,
+        )
+    return Wish(
+        platforms,
+        override.strategy or scheduling.strategy,
+        {**scheduling.node_selector, **override.node_selector},
+        (*scheduling.tolerations, *override.tolerations),
+        scheduling.affinity,
+    )
+
+
+def choose(wanted: Wish, nodes: Sequence[Node], policy: Policy, *, native_deadline: datetime, now: datetime) -> Choice:
+    """Return where a builder goes now. The pod is created even where nothing fits yet: an autoscaler must see it."""
+    match wanted.strategy:
+        case Strategy.CROSS:
+            return _cross(wanted, nodes)
+        case Strategy.NATIVE:
+            return _native(wanted, nodes)
+        case Strategy.EMULATED:
+            return _emulated(wanted, nodes, policy)
+        case Strategy.AUTO:
+            return _auto(wanted, nodes, policy, native_deadline, now)
+
+
+def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
+    options = _native_labels(wanted.platforms[0])
+    fitting = _first_fitting(options, wanted, nodes)
+    if fitting is not None:
+        return Choice(Placement(Mode.NATIVE, fitting), Reason.PENDING, _STARTING)
+    message = f"{_missing(wanted)}: add one, or set scheduling.strategy to Auto to allow QEMU"
+    return Choice(Placement(Mode.NATIVE, options[0]), Reason.NO_BUILDER, message)
+
+
+def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
+    platform = wanted.platforms[0]
+    fitting = _emulator(wanted, nodes, policy)
+    if fitting is not None:
+        return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
+    labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
+    return Choice(Placement(Mode.EMULATED, labels), Reason.NO_BUILDER, _no_emulator(platform, policy))
+
+
+def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
+    native = _native(wanted, nodes)
+    if native.reason is not Reason.NO_BUILDER:
+        return native
+    missing = _missing(wanted)
+    emulated = _emulated(wanted, nodes, policy)
+    if emulated.reason is Reason.NO_BUILDER:
+        return replace(native, message=f"{missing}, and {emulated.message}")
+    if now < native_deadline:
+        message = f"{missing}: waiting for one until {native_deadline:%H:%M:%S} UTC (scheduling.nativeWait), then QEMU"
+        return replace(native, reason=Reason.WAITING_FOR_NATIVE_NODE, message=message, wait_until=native_deadline)
+    return replace(emulated, message=f"{missing}: using QEMU")
+
+
+def _cross(wanted: Wish, nodes: Sequence[Node]) -> Choice:
+    labels = ((OS_LABEL, "linux"),)
+    if _first_fitting((labels,), wanted, nodes) is None:
+        return Choice(
+            Placement(Mode.CROSS, labels),
+            Reason.NO_BUILDER,
+            "no Ready, schedulable Linux node fits nodeSelector, tolerations and affinity: add one or relax them",
+        )
+    return Choice(Placement(Mode.CROSS, labels), Reason.PENDING, _STARTING)
+
+
+def _native_labels(platform: Platform) -> tuple[Labels, ...]:
+    """Return the label sets of nodes that run `platform` natively, the likeliest first."""
+    linux = (OS_LABEL, "linux")
+    match platform.architecture, platform.variant:
+        case "386", _:
+            architectures = [[(ARCH_LABEL, "amd64")], [(ARCH_LABEL, "386")]]
+        case "arm", _:
+            architectures = [[(ARCH_LABEL, "arm64"), (AARCH32_LABEL, "true")], [(ARCH_LABEL, "arm")]]
+        case architecture, "":
+            architectures = [[(ARCH_LABEL, architecture)]]
+        case architecture, variant:
+            # What a CPU can do beyond its architecture is in no well-known label: the node must say so itself.
+            architectures = [[(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{variant}", "true")]]
+    return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
+
+
+def _emulator(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Labels | None:
+    if not policy.emulation.allowed:
+        return None
+    qemu = qemu_label(wanted.platforms[0].architecture)
+    labelled: Labels = ((OS_LABEL, "linux"), (qemu, "true"))
+    options = (labelled, ((OS_LABEL, "linux"),)) if policy.emulation.bundled else (labelled,)
+    return _first_fitting(options, wanted, nodes)
+
+
+def _first_fitting(options: tuple[Labels, ...], wanted: Wish, nodes: Sequence[Node]) -> Labels | None:
+    return next((labels for labels in options if any(fits(node, labels, wanted) for node in nodes)), None)
+
+
+def fits(node: Node, labels: Labels, wanted: Wish) -> bool:
+    """Return whether a pod with these labels and this wish may go to `node`.
+
+    Free resources are the scheduler's to judge.
+    """
+    return (
+        node.ready
+        and node.schedulable
+        and all(node.labels.get(key) == value for key, value in labels)
+        and all(node.labels.get(key) == value for key, value in wanted.node_selector.items())
+        and _tolerates(node, wanted.tolerations)
+        and _matches(node, wanted.affinity)
+    )
+
+
+def _tolerates(node: Node, tolerations: tuple[Toleration, ...]) -> bool:
+    return all(
+        effect == "PreferNoSchedule" or any(_tolerated(key, value, effect, entry) for entry in tolerations)
+        for key, value, effect in node.taints
+    )
+
+
+def _tolerated(key: str, value: str, effect: str, toleration: Toleration) -> bool:
+    if toleration.effect and toleration.effect != effect:
+        return False
+    if toleration.operator == "Exists":
+        return toleration.key in ("", key)
+    return (toleration.key, toleration.value) == (key, value)
+
+
+def _matches(node: Node, affinity: Affinity | None) -> bool:
+    required = (
+        affinity.node_affinity.required_during_scheduling_ignored_during_execution
+        if affinity and affinity.node_affinity
+        else None
+    )
+    return required is None or any(
+        all(_holds(node.labels, requirement) for requirement in term.match_expressions)
+        for term in required.node_selector_terms
+    )
+
+
+def _holds(labels: Mapping[str, str], requirement: NodeRequirement) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            # As the scheduler: a value that is no integer matches nothing.
+            try:
+                have, limit = int(value or ""), int(requirement.values[0])
+            except (ValueError, IndexError):
+                return False
+            return have > limit if requirement.operator == "Gt" else have < limit
+
+
+def _missing(wanted: Wish) -> str:
+    options = _native_labels(wanted.platforms[0])
+    labels = ", ".join(f"{key}={value}" for key, value in options[0] if key != OS_LABEL)
+    narrowed = wanted.node_selector or wanted.affinity
+    return f"no Ready, schedulable node with {labels}" + (" fits nodeSelector and affinity" if narrowed else "")
+
+
+def _no_emulator(platform: Platform, policy: Policy) -> str:
+    if not policy.emulation.allowed:
+        return "QEMU is not allowed by the operator's policy (emulation.allowed)"
+    return (
+        f"no node with {qemu_label(platform.architecture)}=true for QEMU: label one whose kernel has it registered"
+        + ("" if policy.emulation.bundled else ", or set emulation.bundled in the operator's policy")
+    )

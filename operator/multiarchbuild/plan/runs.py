@@ -1,0 +1,287 @@
+"""The life of a run: when one is needed, how it starts, advances and ends."""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
+from multiarchbuild.api.results import Published, Resolved, Source
+from multiarchbuild.api.status import (
+    HistoryEntry,
+    ImagePlatform,
+    ImageStatus,
+    Phase,
+    PlatformStatus,
+    Result,
+    RunStatus,
+    SourceStatus,
+    StepStatus,
+    Trigger,
+)
+
+from . import builds, steps
+from .actions import Action, EnsureInputs, StartPublish, StartResolve
+from .children import Role
+from .context import Context, earliest
+from .identity import Fingerprint, digest, fingerprint, inputs_name, is_commit, run_id, step_name
+from .tags import expand
+
+MAX_AUTHOR = 256
+"""Characters of an author in status."""
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """Where a run stands after this decision."""
+
+    run: RunStatus
+    image: ImageStatus | None = None
+    """The image, if this decision saw it published."""
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+
+
+def rebuild_request(build: MultiArchBuild) -> str | None:
+    """Return the value of the rebuild annotation, or None where it has none or none that is an RFC 3339 time."""
+    value = build.metadata.annotations.get(REBUILD_ANNOTATION, "")
+    return value if _RFC3339.fullmatch(value) else None
+
+
+def next_run(build: MultiArchBuild, now: datetime) -> RunStatus | None:
+    """Return the run that has to be started, or None where the one in status still answers what is asked for."""
+    wanted, request, last = fingerprint(build.spec), rebuild_request(build), build.status.run
+    if build.spec.suspend or (last is not None and not _outdated(last, wanted, request)):
+        return None
+    requested = last is not None and request is not None and request != last.request
+    run = RunStatus(
+        id=run_id(build, wanted, request),
+        trigger=Trigger.REQUESTED if requested else Trigger.SPEC_CHANGED,
+        inputs=wanted.inputs,
+        execution=wanted.execution,
+        request=request,
+        started_at=now,
+        source=_source_at_start(build),
+    )
+    return _carry_over(last, run, build) if last is not None else run
+
+
+def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool:
+    if last.inputs != wanted.inputs or (request is not None and request != last.request):
+        return True
+    return last.result is not Result.SUCCEEDED and last.execution != wanted.execution
+
+
+def _source_at_start(build: MultiArchBuild) -> SourceStatus | None:
+    source = build.spec.source
+    if source.inline is not None:
+        files = sorted(source.inline.files.items())
+        return SourceStatus(digest=f"sha256:{digest(*(part for file in files for part in file))}")
+    assert source.git is not None
+    return SourceStatus(commit=source.git.ref, ref=source.git.ref) if is_commit(source.git.ref) else None
+
+
+def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:
+    """Keep what a failed run with the same inputs has built: only what is missing is built again.
+
+    Where the source has to be resolved, the kept results count only if it resolves to the same commit (`_resolved`).
+    A run whose publish step failed keeps nothing: the registry may have lost what was built.
+    """
+    kept = tuple(entry for entry in last.platforms if entry.phase is Phase.SUCCEEDED)
+    same = last.inputs == run.inputs and last.result in {Result.FAILED, Result.CANCELLED} and last.publish is None
+    if not same or not kept:
+        return run
+    known = {entry.platform: entry for entry in kept}
+    for builder in builds.builders(build.spec):
+        # What several builders made can't stand for the one result of a Cross builder.
+        if len({known[name].digest if name in known else None for name in builder.names}) > 1:
+            known = {name: entry for name, entry in known.items() if name not in builder.names}
+    platforms = tuple(known.get(name, PlatformStatus(platform=name)) for name in build.spec.platforms)
+    return run.model_copy(update={"platforms": platforms, "source": run.source or last.source})
+
+
+def advance(context: Context, run: RunStatus) -> RunProgress:
+    """Return where `run`, which has not ended, stands."""
+    build = context.build
+    if build.metadata.annotations.get(CANCEL_ANNOTATION) == run.id:
+        return _ended(context, run, Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
+    if fingerprint(build.spec) != Fingerprint(run.inputs, run.execution):
+        # Without suspend another run would have taken its place: its ConfigMap and its pods are of the old spec.
+        message = "spec was edited while suspend is true: set it to false to build what it says now"
+        return _ended(context, run, Result.SUPERSEDED, Reason.SUPERSEDED, message)
+    deadline = run.started_at + build.spec.timeout_delta
+    if context.now >= deadline:
+        message = f"the run took longer than spec.timeout ({build.spec.timeout}): {_standing(run)}"
+        return _ended(context, run, Result.FAILED, Reason.TIMED_OUT, message)
+    progress = _resolve(context, run)
+    if progress.run.result is None:
+        progress = _build(context, progress)
+    if progress.run.result is None and all(entry.phase is Phase.SUCCEEDED for entry in progress.run.platforms):
+        progress = _publish(context, progress)
+    if progress.run.result is not None:
+        return replace(progress, wake_at=None)
+    inputs = EnsureInputs(name=inputs_name(build, run.id), run_id=run.id)
+    actions = (inputs, *progress.actions) if progress.actions else ()
+    return replace(progress, actions=actions, wake_at=earliest(progress.wake_at, deadline))
+
+
+def _resolve(context: Context, run: RunStatus) -> RunProgress:
+    git = context.build.spec.source.git
+    if git is None or is_commit(git.ref) or is_resolved(run):
+        return RunProgress(run)
+
+    def start(attempt: int) -> StartResolve:
+        return StartResolve(
+            name=step_name(context.build, run.id, Role.RESOLVE, attempt),
+            run_id=run.id,
+            attempt=attempt,
+            inputs=inputs_name(context.build, run.id),
+            deadline=context.seconds_left(run.started_at),
+        )
+
+    step = steps.advance(context, run, Role.RESOLVE, run.resolve or StepStatus(), start)
+    run = _update(run, resolve=step.status)
+    if step.failure is not None:
+        return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
+    if isinstance(step.result, Resolved):
+        run = _resolved(run, step.result.source)
+    reason, message = (step.status.reason or Reason.RESOLVING), step.status.message
+    return RunProgress(
+        _update(run, reason=reason, message=message),
+        actions=(step.action,) if step.action else (),
+        wake_at=step.wake_at,
+    )
+
+
+def is_resolved(run: RunStatus) -> bool:
+    """Return whether the resolve step of `run` has pinned its source."""
+    return run.resolve is not None and run.resolve.finished_at is not None and run.resolve.reason is None
+
+
+def _resolved(run: RunStatus, source: Source) -> RunStatus:
+    status = SourceStatus(
+        commit=source.commit,
+        ref=source.ref,
+        author=source.author[:MAX_AUTHOR] if source.author else None,
+        time=datetime.fromtimestamp(source.time, UTC) if source.time is not None else None,
+    )
+    moved = run.source is not None and run.source.commit != status.commit
+    # Builders that were started early belong to this run and wait for its source: only what was carried over goes.
+    own = tuple(entry for entry in run.platforms if entry.phase is not Phase.SUCCEEDED)
+    return _update(run, source=status, **({"platforms": own} if moved else {}))
+
+
+def _build(context: Context, before: RunProgress) -> RunProgress:
+    run = before.run
+    source = _pinned(context, run)
+    entries = builds.entries(run, context.build.spec.platforms)
+    actions, wake_at = list(before.actions), before.wake_at
+    for builder in builds.builders(context.build.spec):
+        progress = builds.advance(context, run, builder, entries[builder.names[0]], source)
+        entries |= {name: progress.entry.model_copy(update={"platform": name}) for name in builder.names}
+        actions += progress.actions
+        wake_at = earliest(wake_at, progress.wake_at)
+    run = _update(run, platforms=tuple(entries.values()))
+    failed = [entry for entry in run.platforms if entry.phase is Phase.FAILED]
+    if failed and all(entry.phase in {Phase.SUCCEEDED, Phase.FAILED} for entry in run.platforms):
+        first = failed[0]
+        return _ended(context, run, Result.FAILED, first.reason or Reason.STEP_FAILED, _which(failed))
+    if source is not None:
+        run = _update(run, reason=Reason.BUILDING, message=_standing(run))
+    return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
+
+
+def _pinned(context: Context, run: RunStatus) -> Source | None:
+    """Return the source that all platforms agree on, or None while it is being resolved."""
+    git = context.build.spec.source.git
+    if git is None:
+        return Source()
+    if is_commit(git.ref):
+        return Source(commit=git.ref, ref=git.ref)
+    if run.source is None or not is_resolved(run):
+        return None
+    time = int(run.source.time.timestamp()) if run.source.time else None
+    return Source(commit=run.source.commit, ref=run.source.ref, author=run.source.author, time=time)
+
+
+def _publish(context: Context, before: RunProgress) -> RunProgress:
+    run, spec = before.run, context.build.spec
+
+    def start(attempt: int) -> StartPublish:
+        return StartPublish(
+            name=step_name(context.build, run.id, Role.PUBLISH, attempt),
+            run_id=run.id,
+            attempt=attempt,
+            inputs=inputs_name(context.build, run.id),
+            deadline=context.seconds_left(run.started_at),
+            built=tuple((Platform.parse(entry.platform), entry.digest or "") for entry in run.platforms),
+            tags=expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id),
+        )
+
+    step = steps.advance(context, run, Role.PUBLISH, run.publish or StepStatus(), start)
+    run = _update(run, publish=step.status)
+    if step.failure is not None:
+        return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
+    if isinstance(step.result, Published):
+        image = _image(context, step.result)
+        names = ", ".join(spec.platforms)
+        ended = _ended(context, run, Result.SUCCEEDED, Reason.SUCCEEDED, f"published {image.ref} for {names}")
+        return replace(ended, image=image)
+    run = _update(run, reason=step.status.reason or Reason.PUBLISHING, message=step.status.message)
+    actions = (*before.actions, step.action) if step.action else before.actions
+    return RunProgress(run, actions=actions, wake_at=earliest(before.wake_at, step.wake_at))
+
+
+def _image(context: Context, published: Published) -> ImageStatus:
+    return ImageStatus(
+        ref=f"{context.build.spec.output.image}@{published.digest}",
+        digest=published.digest,
+        tags=published.tags,
+        platforms=tuple(
+            ImagePlatform(platform=image.platform, digest=image.digest, size=image.size)
+            for image in published.platforms
+        ),
+        size=sum(image.size for image in published.platforms),
+    )
+
+
+def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
+    return RunProgress(_update(run, result=result, reason=reason, message=message, finished_at=context.now))
+
+
+def history_entry(run: RunStatus, result: Result, reason: Reason, digest: str | None, now: datetime) -> HistoryEntry:
+    """Return the line of history for `run`, which ended or is superseded now."""
+    return HistoryEntry(
+        id=run.id,
+        result=result,
+        reason=reason,
+        digest=digest,
+        commit=run.source.commit if run.source else None,
+        started_at=run.started_at,
+        finished_at=run.finished_at or now,
+    )
+
+
+def _which(failed: list[PlatformStatus]) -> str:
+    """Return what failed, each message once with the platforms that it is about."""
+    by_message: dict[str, list[str]] = {}
+    for entry in failed:
+        by_message.setdefault(entry.message or "", []).append(entry.platform)
+    return "; ".join(f"{', '.join(platforms)}: {message}" for message, platforms in by_message.items())[:2048]
+
+
+def _standing(run: RunStatus) -> str:
+    done = sum(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
+    waiting = "; ".join(
+        f"{entry.platform} {entry.phase}" + (f" ({entry.reason}: {entry.message})" if entry.message else "")
+        for entry in run.platforms
+        if entry.phase is not Phase.SUCCEEDED
+    )
+    return f"{done}/{len(run.platforms)} platforms built" + (f"; {waiting}" if waiting else "")
+
+
+def _update(run: RunStatus, **fields: Any) -> RunStatus:
+    return run.model_copy(update=fields)

@@ -1,0 +1,139 @@
+"""Status as a whole, summarised here and nowhere else: conditions, columns of kubectl get, the limit of its size."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from multiarchbuild.api.conditions import Condition, ConditionType, merge
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.status import MAX_BYTES, Phase, PlatformStatus, Result, RunStatus, Status
+
+MAX_MESSAGE = 2048
+"""Characters of a message in status."""
+MAX_LOG_TAIL = 4096
+"""Characters of a log tail in status."""
+_TRUNCATED = "… (cut)"
+
+
+def conditions(
+    old: tuple[Condition, ...], run: RunStatus | None, generation: int, now: datetime, *, suspended: bool
+) -> tuple[Condition, ...]:
+    """Return the conditions for `run` by the rules of kstatus.
+
+    Ready is Unknown while a run goes on, False as soon as it can't succeed any more, True once its image is
+    published. A failed run is Stalled: nothing happens before somebody changes or requests something.
+    """
+
+    def condition(
+        kind: ConditionType, status: Literal["True", "False", "Unknown"], reason: Reason, message: str
+    ) -> Condition:
+        return Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=message,
+            observed_generation=generation,
+            last_transition_time=now,
+        )
+
+    if run is None:
+        message = "spec.suspend is true: no run is started"
+        reason = Reason.SUSPENDED if suspended else Reason.PENDING
+        return merge(old, (condition(ConditionType.READY, "False", reason, message),))
+    new: tuple[Condition, ...]
+    reason, message = run.reason or Reason.PENDING, run.message or "the run has been started"
+    match run.result:
+        case None:
+            failed = next((entry for entry in run.platforms if entry.phase is Phase.FAILED), None)
+            ready = (
+                condition(ConditionType.READY, "Unknown", reason, message)
+                if failed is None
+                else condition(
+                    ConditionType.READY,
+                    "False",
+                    failed.reason or reason,
+                    f"{failed.platform}: {failed.message}",
+                )
+            )
+            new = (
+                ready,
+                condition(ConditionType.RECONCILING, "True", reason, message),
+                condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
+            )
+        case Result.SUCCEEDED:
+            new = (
+                condition(ConditionType.READY, "True", reason, message),
+                condition(ConditionType.SUCCEEDED, "True", reason, message),
+            )
+        case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
+            new = (
+                condition(ConditionType.READY, "False", reason, message),
+                condition(ConditionType.STALLED, "True", reason, message),
+                condition(ConditionType.SUCCEEDED, "False", reason, message),
+            )
+    return merge(old, new)
+
+
+def platforms_column(run: RunStatus | None, wanted: int) -> str:
+    """Return `done/wanted` platforms."""
+    done = sum(entry.phase is Phase.SUCCEEDED for entry in run.platforms) if run else 0
+    return f"{done}/{wanted}"
+
+
+def duration_column(run: RunStatus | None) -> str | None:
+    """Return how long an ended run took, such as `1m12s`."""
+    if run is None or run.finished_at is None:
+        return None
+    minutes, seconds = divmod(int((run.finished_at - run.started_at) / timedelta(seconds=1)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds}s"
+
+
+def bounded(run: RunStatus) -> RunStatus:
+    """Return `run` with its messages and log tails within the bounds of the schema: steps and kubelets know none."""
+    run = _cut_messages(_cut_tails(run, MAX_LOG_TAIL), MAX_MESSAGE)
+    steps = {
+        name: step.model_copy(update={"message": shorten(step.message, MAX_MESSAGE)})
+        for name, step in (("resolve", run.resolve), ("publish", run.publish))
+        if step and step.message
+    }
+    return run.model_copy(update=steps)
+
+
+def fit(status: Status) -> Status:
+    """Return `status` cut to less than MAX_BYTES: the log tails to half, and half again, at last the messages too."""
+    room, run = 2048, status.run
+    while _size(status) >= MAX_BYTES and run is not None and room >= 1:
+        run = _cut_tails(run, room)
+        if room <= 256:  # noqa: PLR2004 - less of a log tells nothing
+            run = _cut_messages(run, room)
+        status = status.model_copy(update={"run": run})
+        room //= 2
+    return status
+
+
+def _cut_tails(run: RunStatus, room: int) -> RunStatus:
+    def cut(entry: PlatformStatus) -> PlatformStatus:
+        return entry.model_copy(update={"log_tail": entry.log_tail[-room:]}) if entry.log_tail else entry
+
+    return run.model_copy(update={"platforms": tuple(map(cut, run.platforms))})
+
+
+def _cut_messages(run: RunStatus, room: int) -> RunStatus:
+    def cut(entry: PlatformStatus) -> PlatformStatus:
+        return entry.model_copy(update={"message": shorten(entry.message, room)}) if entry.message else entry
+
+    return run.model_copy(
+        update={
+            "platforms": tuple(map(cut, run.platforms)),
+            "message": shorten(run.message or "", room) or None,
+        }
+    )
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return `text` in at most `limit` characters, and say so where it was cut."""
+    return text if len(text) <= limit else text[: max(limit - len(_TRUNCATED), 0)] + _TRUNCATED[:limit]
+
+
+def _size(status: Status) -> int:
+    return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
