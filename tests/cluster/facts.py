@@ -1,0 +1,81 @@
+"""`cluster.json`: what tests and demos may know about a running cluster."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.cluster import registry
+from tests.cluster.files import write_atomic
+from tests.cluster.layout import SECURE_USER, Layout, Node
+
+
+@dataclass(frozen=True)
+class SecureRegistry:
+    """A registry that demands a user, over TLS by a CA of its own.
+
+    Attributes:
+        host: name and port.
+        user: who may pull and push.
+        password: of the user.
+        ca: path of the CA's certificate (PEM).
+    """
+
+    host: str
+    user: str
+    password: str
+    ca: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a cluster.
+
+    Attributes:
+        instance: name of the local instance, "" for a cluster that this tool did not bring up.
+        kubeconfig: path.
+        bin: directory of kubectl, helm, crane and buildctl; "" means PATH.
+        registry: name and port (or a path in it) of a registry that needs no password.
+        registry_insecure: whether that registry speaks plain HTTP.
+        secure_registry: the one with password and CA, where there is one.
+        buildkitd_toml: registry part of a buildkitd.toml for this cluster.
+        nodes: architecture by node name.
+        images: index digest by repository:tag, of what the registry had from the start.
+    """
+
+    instance: str
+    kubeconfig: str
+    bin: str
+    registry: str
+    registry_insecure: bool
+    secure_registry: SecureRegistry | None
+    buildkitd_toml: str
+    nodes: dict[str, str]
+    images: dict[str, str]
+
+
+def write(layout: Layout, nodes: tuple[Node, ...], images: dict[str, str]) -> None:
+    """Writes the facts of a local instance."""
+    facts = Facts(
+        instance=layout.instance,
+        kubeconfig=str(layout.kubeconfig),
+        bin=str(layout.bin),
+        registry=layout.registry,
+        registry_insecure=True,
+        secure_registry=SecureRegistry(
+            host=layout.secure_registry,
+            user=SECURE_USER,
+            password=registry.password(layout),
+            ca=str(registry.authority(layout).pair.cert),
+        ),
+        buildkitd_toml=registry.buildkitd_toml(layout),
+        nodes={node.name: str(node.arch) for node in nodes},
+        images=images,
+    )
+    write_atomic(layout.facts, json.dumps(asdict(facts), indent=2).encode(), mode=0o600)
+
+
+def read(path: Path) -> Facts:
+    """Reads what `write` wrote; raises FileNotFoundError where there is no cluster."""
+    value = json.loads(path.read_bytes())
+    secure = value.pop("secure_registry")
+    return Facts(**value, secure_registry=SecureRegistry(**secure) if secure else None)
