@@ -1,0 +1,108 @@
+"""What Prometheus may know. Labels are closed sets or few: never a name of a build."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from multiarchbuild import __version__
+from multiarchbuild.api.status import Phase, PlatformStatus, Status
+
+_BUILD_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)
+_RECONCILE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
+
+
+class Metrics:
+    """All metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each, which nobody asks for
+        self.registry = registry = CollectorRegistry()
+        self.builds = Counter("mab_builds_total", "Runs that ended.", ["result", "reason"], registry=registry)
+        self.platform_builds = Counter(
+            "mab_platform_builds_total",
+            "Builds of one platform that ended.",
+            ["platform", "mode", "result"],
+            registry=registry,
+        )
+        self.build_duration = Histogram(
+            "mab_build_duration_seconds",
+            "Duration of the build step of a platform (build) and of whole runs (run).",
+            ["phase"],
+            buckets=_BUILD_BUCKETS,
+            registry=registry,
+        )
+        self.queue_duration = Histogram(
+            "mab_queue_duration_seconds",
+            "Time that a build waited in the operator's queue to be looked at.",
+            buckets=_RECONCILE_BUCKETS,
+            registry=registry,
+        )
+        self.builds_active = Gauge("mab_builds_active", "Runs that are going on.", registry=registry)
+        self.cache_steps = Counter(
+            "mab_cache_steps_total",
+            "Steps of builds that came from the cache (hit) or not (miss).",
+            ["result"],
+            registry=registry,
+        )
+        self.watch_last_event = Gauge(
+            "mab_watch_last_event_timestamp_seconds",
+            "Last sign of life of a watch, an event or an accepted request, in seconds since the epoch.",
+            ["resource"],
+            registry=registry,
+        )
+        self.reconcile_duration = Histogram(
+            "mab_reconcile_duration_seconds",
+            "Time that one look at a build took.",
+            buckets=_RECONCILE_BUCKETS,
+            registry=registry,
+        )
+        self.reconcile_errors = Counter(
+            "mab_reconcile_errors_total",
+            "Looks at a build that failed: terminal, transient or bug.",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in ("terminal", "transient", "bug"):
+            self.reconcile_errors.labels(kind)
+        Gauge("mab_build_info", "Version of the operator.", ["version"], registry=registry).labels(__version__).set(1)
+
+    def status_written(self, old: Status, new: Status) -> None:
+        """Count what has ended between two statuses of a build. The write is the commit: it happens once."""
+        known = {run: None for run, _, _ in _ended_runs(old)}
+        for run, result, reason in _ended_runs(new):
+            if run not in known:
+                self.builds.labels(result, reason).inc()
+        ended = new.run
+        if ended and ended.finished_at and ended.id not in known:
+            self.build_duration.labels("run").observe((ended.finished_at - ended.started_at).total_seconds())
+        before = {_identity(entry) for entry in _ended_platforms(old)}
+        for entry in _ended_platforms(new):
+            if _identity(entry) not in before:
+                self._platform_ended(entry)
+
+    def _platform_ended(self, entry: PlatformStatus) -> None:
+        self.platform_builds.labels(entry.platform, entry.mode or "", entry.phase).inc()
+        if entry.started_at and entry.finished_at:
+            self.build_duration.labels("build").observe((entry.finished_at - entry.started_at).total_seconds())
+        if entry.cache:
+            self.cache_steps.labels("hit").inc(entry.cache.hits)
+            self.cache_steps.labels("miss").inc(entry.cache.total - entry.cache.hits)
+
+
+def _ended_runs(status: Status) -> Iterator[tuple[str, str, str]]:
+    if status.run and status.run.result:
+        yield status.run.id, status.run.result, status.run.reason or ""
+    for entry in status.history:
+        if not status.run or entry.id != status.run.id:
+            yield entry.id, entry.result, entry.reason
+
+
+def _ended_platforms(status: Status) -> Iterator[PlatformStatus]:
+    for entry in status.run.platforms if status.run else ():
+        if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
+            yield entry
+
+
+def _identity(entry: PlatformStatus) -> tuple[str, str | None, int]:
+    return entry.platform, entry.pod, entry.attempt

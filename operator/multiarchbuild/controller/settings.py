@@ -1,0 +1,82 @@
+"""The operator's policy file: YAML that is read once at start, with one clear line for each mistake in it."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from multiarchbuild.plan.policy import Policy
+
+
+class PolicyError(Exception):
+    """The policy file can't be used. The message has one line for each mistake."""
+
+
+def load_policy(path: Path | None) -> Policy:
+    """Return the policy in the file, or the defaults when there is no file.
+
+    Raises:
+        PolicyError: The file can't be read, is no YAML, or says something that a policy can't.
+    """
+    if path is None:
+        return Policy()
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path}: is no valid YAML: {error}") from error
+    if data is None:
+        return Policy()
+    if not isinstance(data, dict):
+        raise PolicyError(f"{path}: must be a mapping such as `isolation: Rootless`")
+    try:
+        # `extra`: what is ignored when it is read back from a cluster is a mistake when a person wrote it.
+        return Policy.model_validate(data, extra="forbid")
+    except ValidationError as error:
+        lines = [f"{path}: {_field(entry['loc'])}: {_mistake(entry)}" for entry in error.errors()]
+        raise PolicyError("\n".join(lines)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML takes: a key that is there twice (the first would be lost)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key} is there twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _mistake(entry: Any) -> str:
+    if entry["type"] == "extra_forbidden":
+        *parents, name = entry["loc"]
+        near = get_close_matches(str(name), _names(parents), n=1)
+        hint = f", did you mean {near[0]}?" if near else f": use one of {', '.join(_names(parents))}"
+        return f"there is no such field{hint}"
+    value = entry["input"]
+    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
+    return f"{entry['msg']}{shown}"
+
+
+def _names(parents: list[int | str]) -> list[str]:
+    """Return the fields of the model at this place of the policy."""
+    model: type[BaseModel] = Policy
+    for parent in parents:
+        for name, field in model.model_fields.items():
+            if parent in {name, field.alias}:
+                inner = (field.annotation, *getattr(field.annotation, "__args__", ()))
+                model = next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]

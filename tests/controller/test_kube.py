@@ -1,0 +1,127 @@
+"""The client, on a real API server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio.client import Configuration
+
+from multiarchbuild.controller.kube import (
+    BUILDS,
+    CONFIG_MAPS,
+    PODS,
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    Kube,
+    NotFound,
+    Transient,
+    load_configuration,
+)
+
+from .conftest import Kubectl, build
+
+pytestmark = pytest.mark.api
+
+
+def config_map(name: str, **labels: str) -> dict[str, Any]:
+    metadata = {"name": name, "labels": labels}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"k": "v"}}
+
+
+async def identity_of(kube: Kube, namespace: str) -> dict[str, str]:
+    meta = (await kube.get(BUILDS, namespace, "app"))["metadata"]
+    return {key: meta[key] for key in ("name", "namespace", "resourceVersion")}
+
+
+async def test_lists_are_complete_however_small_the_pages(kube: Kube, namespace: str) -> None:
+    for number in range(5):
+        await kube.create(CONFIG_MAPS, namespace, config_map(f"c{number}", app="x"))
+    found = await kube.list(CONFIG_MAPS, namespace, label_selector="app=x", limit=2)
+    assert [entry["metadata"]["name"] for entry in found] == [f"c{number}" for number in range(5)]
+
+
+async def test_metadata_alone(kube: Kube, namespace: str) -> None:
+    await kube.create(CONFIG_MAPS, namespace, config_map("c", app="x"))
+    (found,) = await kube.list(CONFIG_MAPS, namespace, label_selector="app=x", metadata_only=True)
+    assert found["metadata"]["name"] == "c"
+    assert "data" not in found
+    assert await kube.list(CONFIG_MAPS, namespace, label_selector="app=none", metadata_only=True) == []
+
+
+async def test_what_exists_is_told_from_what_conflicts(kube: Kube, namespace: str) -> None:
+    await kube.create(CONFIG_MAPS, namespace, config_map("c"))
+    with pytest.raises(AlreadyExists):
+        await kube.create(CONFIG_MAPS, namespace, config_map("c"))
+
+
+async def test_only_the_object_that_was_meant_is_deleted(kube: Kube, namespace: str) -> None:
+    made = await kube.create(CONFIG_MAPS, namespace, config_map("c"))
+    with pytest.raises(Conflict):
+        await kube.delete(CONFIG_MAPS, namespace, "c", uid="00000000-0000-0000-0000-000000000000")
+    await kube.delete(CONFIG_MAPS, namespace, "c", uid=made["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        await kube.delete(CONFIG_MAPS, namespace, "c", uid=made["metadata"]["uid"])
+
+
+async def test_an_annotation_leaves_the_others(kube: Kube, namespace: str) -> None:
+    await kube.create(CONFIG_MAPS, namespace, config_map("c"))
+    await kube.annotate(CONFIG_MAPS, namespace, "c", {"example.com/a": "1"})
+    made = await kube.annotate(CONFIG_MAPS, namespace, "c", {"example.com/b": '{"x": "ä"}'})
+    assert made["metadata"]["annotations"] == {"example.com/a": "1", "example.com/b": '{"x": "ä"}'}
+
+
+async def test_what_can_never_be_created_is_invalid(kube: Kube, namespace: str) -> None:
+    with pytest.raises(Invalid, match=r"spec\.containers: Required value"):
+        await kube.create(PODS, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}})
+
+
+async def test_status_is_ours_as_a_whole(kube: Kube, kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "-f", "-", stdin=build(namespace))
+    identity = await identity_of(kube, namespace)
+    first = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1, "duration": "3s"})
+    assert first["status"]["duration"] == "3s"
+    identity["resourceVersion"] = first["metadata"]["resourceVersion"]
+    second = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+    assert "duration" not in second["status"], "what is left out goes"
+    assert second["spec"] == first["spec"]
+
+
+async def test_a_status_for_an_older_state_is_refused(kube: Kube, kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "-f", "-", stdin=build(namespace))
+    identity = await identity_of(kube, namespace)
+    await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+    with pytest.raises(Conflict):
+        await kube.apply_status(BUILDS, identity, {"observedGeneration": 0})
+
+
+async def test_a_status_for_another_object_of_the_same_name_is_refused(
+    kube: Kube, kubectl: Kubectl, namespace: str
+) -> None:
+    kubectl("create", "-f", "-", stdin=build(namespace))
+    identity = await identity_of(kube, namespace)
+    kubectl("delete", "mab", "app", "-n", namespace)
+    with pytest.raises((NotFound, Conflict)):
+        await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+    kubectl("create", "-f", "-", stdin=build(namespace))
+    with pytest.raises(Conflict):
+        await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+
+
+async def test_a_status_that_the_schema_refuses_is_invalid(kube: Kube, kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "-f", "-", stdin=build(namespace))
+    identity = await identity_of(kube, namespace)
+    with pytest.raises(Invalid):
+        await kube.apply_status(BUILDS, identity, {"observedGeneration": -2})
+
+
+async def test_nobody_there_is_transient() -> None:
+    async with Kube(Configuration(host="http://127.0.0.1:1")) as kube:
+        with pytest.raises(Transient, match="no answer from the API server"):
+            await kube.get(PODS, "default", "p")
+
+
+async def test_a_kubeconfig_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(Exception, match="set KUBECONFIG"):
+        await load_configuration()
