@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.cluster import build, lifecycle
 from tests.cluster.build import packages
 from tests.cluster.errors import ClusterError
-from tests.cluster.layout import DEFAULT_INSTANCE, DEFAULT_NETWORK, Layout, cache_directory, parse_label, parse_nodes
+from tests.cluster.layout import OWN_INSTANCE, OWN_NETWORK, Layout, cache_directory, parse_label, parse_nodes
 from tests.cluster.lifecycle import Wanted
 from tests.cluster.status import status
 
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("status", help="say what runs; exit code 1 where something does not")
     make = commands.add_parser("build", help="only build programs and images into the cache")
     for command in (up, down, show):
-        command.add_argument("--instance", default=DEFAULT_INSTANCE, metavar="NAME", help="default: %(default)s")
+        command.add_argument("--instance", default=OWN_INSTANCE, metavar="NAME", help="default: %(default)s")
         command.add_argument("--state", type=Path, metavar="DIR", help="where its state is kept")
-    up.add_argument("--network", default="", metavar="A.B.0.0/16", help=f"its addresses, default {DEFAULT_NETWORK}")
+    up.add_argument("--network", default="", metavar="A.B.0.0/16", help=f"its addresses, default {OWN_NETWORK}")
     up.add_argument("--nodes", metavar="amd64=N,arm64=N", help="default: as it is, at first one of each")
     up.add_argument("--label", action="append", metavar="NODE:KEY=VALUE", help="label of a node; repeatable")
     up.add_argument("--kwok", type=int, metavar="N", help="number of simulated nodes, default: as it is")

@@ -1,5 +1,6 @@
 """Names, paths and addresses of one cluster instance. Pure: nothing here touches the machine."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from tests.cluster.errors import ClusterError
 
 DEFAULT_INSTANCE = "mab"
 DEFAULT_NETWORK = "10.250.0.0/16"
+OWN_INSTANCE = os.environ.get("MAB_INSTANCE", DEFAULT_INSTANCE)
+OWN_NETWORK = os.environ.get("MAB_NETWORK", DEFAULT_NETWORK)
+"""What this checkout uses: two checkouts on one machine need a name and a network each."""
 DOMAIN = "cluster.test"
 REGISTRY_PORT = 5000
 SECURE_PORT = 5443
@@ -154,7 +158,7 @@ class Layout:
         return f"{self.instance}-v{int(address) & 255}"
 
 
-def layout(*, instance: str = DEFAULT_INSTANCE, network: str = DEFAULT_NETWORK, state: Path | None = None) -> Layout:
+def layout(*, instance: str = OWN_INSTANCE, network: str = OWN_NETWORK, state: Path | None = None) -> Layout:
     """Checks the parameters of an instance and returns its layout.
 
     Args:
@@ -174,7 +178,7 @@ def layout(*, instance: str = DEFAULT_INSTANCE, network: str = DEFAULT_NETWORK, 
     if parsed.prefixlen != 16:
         raise ClusterError(f"network {network} is a /{parsed.prefixlen}: give a /16 like 10.250.0.0/16")
     if state is None:
-        state = STATE if instance == DEFAULT_INSTANCE else STATE / "instances" / instance
+        state = STATE if instance == OWN_INSTANCE else STATE / "instances" / instance
     return Layout(instance=instance, state=state.resolve(), addresses=Addresses(parsed))
 
 

@@ -14,7 +14,7 @@ from tests.cluster.build import Built
 from tests.cluster.errors import ClusterError
 from tests.cluster.files import write_atomic
 from tests.cluster.kubectl import Kubectl, all_ready
-from tests.cluster.layout import DEFAULT_INSTANCE, DEFAULT_NETWORK, STATE, Arch, Layout, Node
+from tests.cluster.layout import OWN_INSTANCE, OWN_NETWORK, STATE, Arch, Layout, Node
 from tests.cluster.layout import layout as make_layout
 from tests.cluster.locks import locked
 from tests.cluster.machine import Machine
@@ -53,13 +53,13 @@ def stored(layout: Layout) -> Wanted | None:
     return Wanted(nodes, value["labels"], value["kwok"])
 
 
-def find(*, instance: str = DEFAULT_INSTANCE, network: str = "", state: Path | None = None) -> Layout:
+def find(*, instance: str = OWN_INSTANCE, network: str = "", state: Path | None = None) -> Layout:
     """Returns the layout of an instance, with the network that it has where it exists.
 
     Raises:
         ClusterError: where a parameter cannot be used, or is another than that of the existing instance.
     """
-    found = make_layout(instance=instance, network=network or DEFAULT_NETWORK, state=state)
+    found = make_layout(instance=instance, network=network or OWN_NETWORK, state=state)
     if not found.desired.exists():
         return found
     has = json.loads(found.desired.read_bytes())["network"]

@@ -9,8 +9,11 @@ from collections.abc import Iterable
 
 from tests.cluster.build.errors import BuildError
 
-BUILD_PACKAGES = ("apt", "dpkg", "mmdebstrap", "qemu-user-static", "util-linux")
-"""What making the images needs; the node package manager is added where no ``npm`` is on PATH."""
+BUILD_PACKAGES = ("apt", "arch-test", "dpkg", "gpg", "mmdebstrap", "qemu-user-static", "util-linux")
+"""What making the images needs; the node package manager is added where no ``npm`` is on PATH.
+
+mmdebstrap only recommends arch-test, but refuses to make a system of another architecture without it.
+"""
 
 _INSTALL_SECONDS = 600
 
