@@ -1,0 +1,163 @@
+"""The distribution API of one repository: manifests in raw bytes, and whether these credentials may push."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import urljoin
+
+import urllib3
+from urllib3.exceptions import HTTPError, MaxRetryError
+
+from .auth import Authenticator
+from .credentials import Credentials
+from .errors import DeniedError, NotFoundError, RefusedError, RegistryError, UnreachableError
+from .index import MEDIA_TYPES, Manifest
+from .names import Repository
+
+_MANIFEST_LIMIT = 4 * 1024 * 1024
+"""Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
+
+_RETRY = urllib3.Retry(
+    total=6,
+    connect=2,
+    read=2,
+    redirect=5,
+    status=5,
+    # Every request here can be repeated: an upload that was begun twice is cancelled or expires.
+    allowed_methods=None,
+    status_forcelist=(429, 500, 502, 503, 504),
+    backoff_factor=0.5,
+    backoff_max=10,
+    retry_after_max=60,
+    raise_on_status=False,
+)
+
+
+def pool(ca_file: str | None, *, connect: float = 5, read: float = 30) -> urllib3.PoolManager:
+    """Return the connections that clients share; time limits are in seconds."""
+    return urllib3.PoolManager(retries=_RETRY, timeout=urllib3.Timeout(connect=connect, read=read), ca_certs=ca_file)
+
+
+@dataclass(slots=True)
+class Client:
+    """Talks to one repository. Every method raises RegistryError."""
+
+    repository: Repository
+    http: urllib3.PoolManager
+    credentials: Credentials | None = None
+    plain_http: bool = False
+    _auth: Authenticator = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._auth = Authenticator(self.http, self.credentials)
+
+    def get(self, digest: str) -> Manifest:
+        """Return the manifest or index with this digest, its bytes checked against it."""
+        response = self._request("GET", self._manifest_url(digest), headers={"Accept": ", ".join(MEDIA_TYPES)})
+        manifest = Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
+        if len(manifest.raw) > _MANIFEST_LIMIT or manifest.digest != digest:
+            raise RefusedError(f"{self.repository.registry} sent other bytes than {self.repository}@{digest}")
+        return manifest
+
+    def exists(self, digest: str) -> bool:
+        """Return whether the repository has the manifest or index with this digest."""
+        headers = {"Accept": ", ".join(MEDIA_TYPES)}
+        try:
+            response = self._request("HEAD", self._manifest_url(digest), headers=headers)
+        except NotFoundError:
+            return False
+        return response.headers.get("Docker-Content-Digest", digest) == digest
+
+    def put(self, manifest: Manifest, reference: str) -> None:
+        """Store `manifest` under a tag or its own digest."""
+        headers = {"Content-Type": manifest.media_type}
+        self._request("PUT", self._manifest_url(reference), headers=headers, body=manifest.raw)
+
+    def check_push(self) -> None:
+        """Raise unless these credentials may push: begin an upload and cancel it."""
+        url = self._url("blobs/uploads/")
+        response = self._request("POST", url)
+        if location := response.headers.get("Location"):
+            # Not every registry can cancel an upload; what is left over expires there.
+            self._send("DELETE", urljoin(url, location), {}, b"", retries=False)
+
+    def check_reachable(self) -> None:
+        """Raise UnreachableError unless the registry answers at all, whatever it says. Asks once."""
+        self._send("GET", f"{self._origin}/v2/", {}, b"", retries=False)
+
+    @property
+    def _origin(self) -> str:
+        return f"{'http' if self.plain_http else 'https'}://{self.repository.api_host}"
+
+    def _url(self, tail: str) -> str:
+        return f"{self._origin}/v2/{self.repository.path}/{tail}"
+
+    def _manifest_url(self, reference: str) -> str:
+        return self._url(f"manifests/{reference}")
+
+    def _request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> urllib3.BaseHTTPResponse:
+        response = self._send(method, url, headers or {}, body)
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            scope = f"repository:{self.repository.path}:{'pull' if method in ('GET', 'HEAD') else 'pull,push'}"
+            try:
+                self._auth.answer(response.headers.get("WWW-Authenticate", ""), scope)
+            except HTTPError as error:
+                raise self._unreachable(error) from error
+            response = self._send(method, url, headers or {}, body)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise self._failure(method, response)
+        return response
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        retries: urllib3.Retry | bool | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            return self.http.request(
+                method, url, headers={**headers, **self._auth.headers}, body=body or None, retries=retries
+            )
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: HTTPError) -> RegistryError:
+        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        return UnreachableError(f"{self.repository.registry} cannot be reached: {_plain(cause)}")
+
+    def _failure(self, method: str, response: urllib3.BaseHTTPResponse) -> RegistryError:
+        kind: type[RegistryError]
+        match response.status:
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+                kind = DeniedError
+            case HTTPStatus.NOT_FOUND:
+                kind = NotFoundError
+            case _:
+                kind = RefusedError
+        said = _said(response.data)
+        return kind(
+            f"{self.repository.registry} answered {response.status} {response.reason or ''}".rstrip()
+            + f" to {method} for {self.repository.path}"
+            + (f": {said}" if said else "")
+        )
+
+
+def _said(body: bytes) -> str:
+    """Return the messages in an error body (distribution spec, "Error Codes"), or nothing."""
+    try:
+        errors = json.loads(body)["errors"]
+        return "; ".join(str(entry.get("message") or entry["code"]) for entry in errors)[:500]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _plain(error: BaseException) -> str:
+    """Return the message without the representation of a connection that urllib3 puts before it."""
+    text = str(error)
+    return text.partition(">: ")[2] or text.partition("): ")[2] or text

@@ -1,0 +1,171 @@
+"""The client against a server on loopback that answers as the test says."""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from urllib3 import HTTPHeaderDict
+
+from multiarchbuild.oci.client import Client, pool
+from multiarchbuild.oci.credentials import Credentials
+from multiarchbuild.oci.errors import DeniedError, NotFoundError, RefusedError, UnreachableError
+from multiarchbuild.oci.index import MANIFEST, Manifest
+from multiarchbuild.oci.names import Repository
+
+RAW = b'{"schemaVersion": 2}'
+DIGEST = f"sha256:{hashlib.sha256(RAW).hexdigest()}"
+Answer = tuple[int, dict[str, str], bytes]
+Script = Callable[["Registry", str, str, HTTPHeaderDict], Answer]
+
+
+class Registry:
+    """Answers by `script` and remembers what it was asked."""
+
+    def __init__(self, script: Script) -> None:
+        self.asked: list[str] = []
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                registry.asked.append(f"{self.command} {self.path}")
+                registry.body = body
+                status, headers, content = script(
+                    registry, self.command, self.path, HTTPHeaderDict(self.headers.items())
+                )
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - names that http.server asks for
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.body = b""
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def client(self, credentials: Credentials | None = None) -> Client:
+        return Client(Repository(self.host, "team/app"), pool(None), credentials, plain_http=True)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Script], Registry]]:
+    started: list[Registry] = []
+
+    def start(script: Script) -> Registry:
+        started.append(Registry(script))
+        return started[-1]
+
+    yield start
+    for registry in started:
+        registry.server.shutdown()
+        registry.server.server_close()
+
+
+Serve = Callable[[Script], Registry]
+
+
+def test_a_manifest_comes_in_its_own_bytes(serve: Serve) -> None:
+    registry = serve(lambda *_: (200, {"Content-Type": f"{MANIFEST}; charset=utf-8"}, RAW))
+    assert registry.client().get(DIGEST) == Manifest(MANIFEST, RAW)
+    assert registry.asked == [f"GET /v2/team/app/manifests/{DIGEST}"]
+
+
+def test_other_bytes_than_the_digest_says_are_refused(serve: Serve) -> None:
+    registry = serve(lambda *_: (200, {"Content-Type": MANIFEST}, RAW + b" "))
+    with pytest.raises(RefusedError, match="sent other bytes"):
+        registry.client().get(DIGEST)
+
+
+def test_basic_authentication(serve: Serve) -> None:
+    expected = "Basic " + base64.b64encode(b"u:p").decode()
+
+    def script(_: Registry, _method: str, _path: str, headers: HTTPHeaderDict) -> Answer:
+        if headers.get("Authorization") != expected:
+            return 401, {"WWW-Authenticate": 'Basic realm="r"'}, b""
+        return 200, {"Content-Type": MANIFEST}, RAW
+
+    registry = serve(script)
+    assert registry.client(Credentials("u", "p")).get(DIGEST).raw == RAW
+    with pytest.raises(DeniedError, match="401"):
+        registry.client(Credentials("u", "wrong")).get(DIGEST)
+    with pytest.raises(DeniedError, match="401"):
+        registry.client().get(DIGEST)
+
+
+def token_server(registry: Registry, method: str, path: str, headers: HTTPHeaderDict) -> Answer:
+    if path.startswith("/token"):
+        if method == "POST":
+            assert b"grant_type=refresh_token&refresh_token=refresh" in registry.body
+        elif headers.get("Authorization") != "Basic " + base64.b64encode(b"u:p").decode():
+            return 401, {}, b""
+        scope = "pull%2Cpush" if "pull%2Cpush" in path or b"pull%2Cpush" in registry.body else "pull"
+        return 200, {}, f'{{"token": "{scope}"}}'.encode()
+    wanted = ["Bearer pull%2Cpush"] if method in {"PUT", "POST"} else ["Bearer pull", "Bearer pull%2Cpush"]
+    if headers.get("Authorization") not in wanted:
+        challenge = f'Bearer realm="http://{registry.host}/token",service="s",scope="repository:team/app:pull"'
+        return 401, {"WWW-Authenticate": challenge}, b""
+    return 200, {"Content-Type": MANIFEST}, RAW
+
+
+@pytest.mark.parametrize("credentials", [Credentials("u", "p"), Credentials(identity_token="refresh")])
+def test_token_authentication_asks_for_more_when_it_comes_to_pushing(serve: Serve, credentials: Credentials) -> None:
+    client = serve(token_server).client(credentials)
+    assert client.get(DIGEST).raw == RAW
+    client.put(Manifest(MANIFEST, RAW), "latest")
+
+
+def test_a_token_server_that_refuses_is_a_denial(serve: Serve) -> None:
+    with pytest.raises(DeniedError, match=r"token server .* refused the credentials"):
+        serve(token_server).client(Credentials("u", "wrong")).get(DIGEST)
+
+
+def test_a_registry_that_is_busy_is_asked_again_when_it_says(serve: Serve) -> None:
+    def script(registry: Registry, *_: object) -> Answer:
+        if len(registry.asked) < 3:
+            return (429, {"Retry-After": "0"}, b"") if len(registry.asked) == 1 else (503, {}, b"")
+        return 201, {}, b""
+
+    registry = serve(script)
+    registry.client().put(Manifest(MANIFEST, RAW), "latest")
+    assert registry.asked == ["PUT /v2/team/app/manifests/latest"] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, DeniedError), (404, NotFoundError), (400, RefusedError), (405, RefusedError)]
+)
+def test_errors_keep_the_words_of_the_registry(serve: Serve, status: int, kind: type[Exception]) -> None:
+    body = b'{"errors": [{"code": "X", "message": "because"}]}'
+    with pytest.raises(kind, match=rf"answered {status} .* to PUT for team/app: because"):
+        serve(lambda *_: (status, {}, body)).client().put(Manifest(MANIFEST, RAW), "latest")
+
+
+def test_a_registry_that_is_not_there_is_unreachable() -> None:
+    client = Client(Repository("127.0.0.1:1", "team/app"), pool(None), plain_http=True)
+    with pytest.raises(UnreachableError, match=r"^127\.0\.0\.1:1 cannot be reached: .*refused"):
+        client.check_reachable()
+
+
+def test_whether_one_may_push_is_asked_by_an_upload_that_is_cancelled(serve: Serve) -> None:
+    def script(_: Registry, method: str, _path: str, _headers: HTTPHeaderDict) -> Answer:
+        return (202, {"Location": "/v2/team/app/blobs/uploads/1?state=x"}, b"") if method == "POST" else (204, {}, b"")
+
+    registry = serve(script)
+    registry.client().check_push()
+    assert registry.asked == ["POST /v2/team/app/blobs/uploads/", "DELETE /v2/team/app/blobs/uploads/1?state=x"]
+
+
+def test_exists_compares_the_digest(serve: Serve) -> None:
+    assert serve(lambda *_: (200, {"Docker-Content-Digest": DIGEST}, b"")).client().exists(DIGEST)
+    assert serve(lambda *_: (200, {}, b"")).client().exists(DIGEST)
+    assert not serve(lambda *_: (200, {"Docker-Content-Digest": "sha256:0"}, b"")).client().exists(DIGEST)
+    assert not serve(lambda *_: (404, {}, b"")).client().exists(DIGEST)
