@@ -1,0 +1,70 @@
+"""The buildkitd beside a build step: a native sidecar.
+
+What Rootless needs beyond Pod Security `restricted`: no seccomp and no AppArmor profile (BuildKit makes user and mount
+namespaces for the RUNs) and privilege escalation (newuidmap has file capabilities). It stays user 1000 on the node.
+"""
+
+from typing import Any
+
+from multiarchbuild.api import mounts
+from multiarchbuild.api.scheduling import Resources
+from multiarchbuild.plan.children import BUILDKITD_CONTAINER
+from multiarchbuild.plan.policy import Isolation, Policy
+
+from .volumes import Volume
+
+_CONFIG = "/run/mab/buildkitd"
+_CA = "/run/mab/ca"
+_STATE = {
+    Isolation.ROOTLESS: "/home/user/.local/share/buildkit",
+    Isolation.PRIVILEGED: "/var/lib/buildkit",
+}
+
+
+def volumes(config_map: str, policy: Policy) -> list[Volume]:
+    """Return the volumes that only buildkitd mounts."""
+    found = [
+        _from_inputs("buildkitd-config", _CONFIG, config_map, mounts.BUILDKITD_FILE),
+        Volume("buildkitd-state", _STATE[policy.isolation], {"emptyDir": {}}, read_only=False),
+    ]
+    if policy.ca_bundle:
+        found.append(_from_inputs("buildkitd-ca", _CA, config_map, mounts.CA_FILE))
+    return found
+
+
+def container(policy: Policy, resources: Resources, own: list[Volume], socket: Volume) -> dict[str, Any]:
+    """Return the sidecar; it has no probe, since the step itself waits for the socket."""
+    rootless = policy.isolation is Isolation.ROOTLESS
+    arguments = ["--config", f"{_CONFIG}/{mounts.BUILDKITD_FILE}", "--addr", mounts.BUILDKIT_ADDRESS]
+    # The socket must be open to the step, which is never root.
+    arguments += ["--oci-worker-no-process-sandbox"] if rootless else ["--group", "1000"]
+    result: dict[str, Any] = {
+        "name": BUILDKITD_CONTAINER,
+        "image": policy.images.buildkit,
+        "imagePullPolicy": policy.images.pull_policy,
+        "restartPolicy": "Always",
+        "args": arguments,
+        "resources": resources.model_dump(by_alias=True, exclude_defaults=True),
+        # When it does not start, the pod's status says why.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": _rootless() if rootless else {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
+        "volumeMounts": [volume.mount for volume in (*own, socket)],
+    }
+    if policy.ca_bundle:
+        # Go reads every file of these folders; the first is where the image's own certificates are.
+        result["env"] = [{"name": "SSL_CERT_DIR", "value": f"/etc/ssl/certs:{_CA}"}]
+    return result
+
+
+def _rootless() -> dict[str, Any]:
+    return {
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "Unconfined"},
+        "appArmorProfile": {"type": "Unconfined"},
+    }
+
+
+def _from_inputs(name: str, path: str, config_map: str, key: str) -> Volume:
+    return Volume(name, path, {"configMap": {"name": config_map, "items": [{"key": key, "path": key}]}})

@@ -1,0 +1,170 @@
+"""The pods of the three steps."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from multiarchbuild.api import mounts
+from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.scheduling import Override, Resources
+from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
+from multiarchbuild.plan.children import (
+    ATTEMPT_LABEL,
+    MODE_ANNOTATION,
+    PLATFORMS_ANNOTATION,
+    ROLE_LABEL,
+    STEP_CONTAINER,
+    Role,
+)
+from multiarchbuild.plan.policy import Policy
+
+from . import builder, volumes
+from .meta import metadata
+from .volumes import Volume
+
+_USER = 1000
+_GRACE = 2
+"""Seconds that a pod gets to end: a build that is deleted has nothing to save."""
+_STEP_RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}}
+
+_Start = StartResolve | StartBuild | StartPublish
+
+
+def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
+    """Return the pod that finds the commit."""
+    mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.git_secret(build.spec)]
+    spec = _spec(action, build, policy, ["resolve"], mounted)
+    return _pod(action, build, Role.RESOLVE, spec)
+
+
+def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
+    """Return the pod that pushes the index and moves the tags."""
+    mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.registry_secrets(build.spec)]
+    arguments = [f"--built={platform}={digest}" for platform, digest in action.built]
+    arguments += [f"--tag={tag}" for tag in action.tags]
+    spec = _spec(action, build, policy, ["publish", *arguments], mounted)
+    return _pod(action, build, Role.PUBLISH, spec)
+
+
+def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
+    """Return the pod that builds: buildkitd as a native sidecar (KEP-753), the step beside it."""
+    spec, socket = build.spec, volumes.socket()
+    mounted = [volumes.inputs(action.inputs), volumes.work(), volumes.pod_info(), socket]
+    mounted += [*volumes.registry_secrets(spec), *volumes.git_secret(spec), *volumes.build_secrets(spec)]
+    own = builder.volumes(action.inputs, policy)
+    arguments = [f"--platform={platform}" for platform in action.platforms]
+    arguments += [f"--cache-to={action.cache.export_to}"] if action.cache.export_to else []
+    arguments += [f"--cache-from={ref}" for ref in action.cache.import_from]
+    pod = _spec(action, build, policy, ["build", *arguments], mounted)
+    pod["volumes"] += [volume.volume for volume in own]
+    pod["initContainers"] = [builder.container(policy, _resources(action, build, policy), own, socket)]
+    pod |= _scheduling(action, build)
+    annotations = {
+        PLATFORMS_ANNOTATION: ",".join(map(str, action.platforms)),
+        MODE_ANNOTATION: str(action.placement.mode),
+    }
+    if action.source:
+        source = action.source.model_dump(mode="json", by_alias=True, exclude_none=True)
+        annotations[mounts.SOURCE_ANNOTATION] = json.dumps(source, ensure_ascii=False, separators=(",", ":"))
+    return _pod(action, build, Role.BUILD, pod, annotations)
+
+
+def _pod(
+    action: _Start,
+    build: MultiArchBuild,
+    role: Role,
+    spec: dict[str, Any],
+    annotations: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    labels = {ROLE_LABEL: str(role), ATTEMPT_LABEL: str(action.attempt)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(build, action.name, action.run_id, labels=labels, annotations=annotations),
+        "spec": spec,
+    }
+
+
+def _spec(
+    action: _Start, build: MultiArchBuild, policy: Policy, arguments: Sequence[str], mounted: Sequence[Volume]
+) -> dict[str, Any]:
+    scheduling = build.spec.scheduling
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": action.deadline,
+        "terminationGracePeriodSeconds": _GRACE,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "serviceAccountName": scheduling.service_account_name,
+        # No fsGroup: it would make buildkitd's state setgid, and with it every folder that a build makes in its image.
+        # No runAsGroup either: without a user beside it, no sandbox starts.
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "containers": [_step(policy, arguments, mounted)],
+        "volumes": [volume.volume for volume in mounted],
+    }
+    if scheduling.priority_class_name:
+        spec["priorityClassName"] = scheduling.priority_class_name
+    if scheduling.tolerations:
+        spec["tolerations"] = [_dump(toleration) for toleration in scheduling.tolerations]
+    return spec
+
+
+def _step(policy: Policy, arguments: Sequence[str], mounted: Sequence[Volume]) -> dict[str, Any]:
+    return {
+        "name": STEP_CONTAINER,
+        "image": policy.images.step,
+        "imagePullPolicy": policy.images.pull_policy,
+        "command": ["python3", "-m", "multiarchbuild", "step"],
+        # The kubelet expands $(NAME) in arguments, and reads $$ as $.
+        "args": [argument.replace("$", "$$") for argument in arguments],
+        "workingDir": mounts.WORK,
+        "env": [{"name": "HOME", "value": mounts.WORK}, {"name": "TMPDIR", "value": mounts.WORK}],
+        "resources": _STEP_RESOURCES,
+        "securityContext": {
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "runAsNonRoot": True,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [volume.mount for volume in mounted],
+    }
+
+
+def _scheduling(action: StartBuild, build: MultiArchBuild) -> dict[str, Any]:
+    scheduling, override = build.spec.scheduling, _override(action, build)
+    selector = {"kubernetes.io/os": "linux", **scheduling.node_selector}
+    tolerations = list(scheduling.tolerations)
+    if override:
+        selector |= override.node_selector
+        tolerations += override.tolerations
+    result: dict[str, Any] = {"nodeSelector": {**selector, **dict(action.placement.node_labels)}}
+    if tolerations:
+        result["tolerations"] = [_dump(toleration) for toleration in tolerations]
+    if scheduling.affinity:
+        result["affinity"] = _dump(scheduling.affinity)
+    return result
+
+
+def _resources(action: StartBuild, build: MultiArchBuild, policy: Policy) -> Resources:
+    override = _override(action, build)
+    if override and override.resources is not None:
+        return override.resources
+    own = build.spec.scheduling.resources
+    return own if own != Resources() else policy.default_resources
+
+
+def _override(action: StartBuild, build: MultiArchBuild) -> Override | None:
+    """Return what differs for the platform; a pod that builds several has no overrides."""
+    if len(action.platforms) != 1:
+        return None
+    (platform,) = action.platforms
+    overrides = build.spec.scheduling.overrides
+    return next((entry for entry in overrides if platform.parse(entry.platform) == platform), None)
+
+
+def _dump(model: Any) -> dict[str, Any]:
+    result: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return result

@@ -1,0 +1,219 @@
+import json
+import tomllib
+from typing import Any
+
+from multiarchbuild.api.inputs import Inputs
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.results import Source
+from multiarchbuild.api.status import Mode
+from multiarchbuild.plan.actions import CacheRefs, EnsureInputs, Placement, StartBuild, StartPublish, StartResolve
+from multiarchbuild.plan.children import pod_from
+from multiarchbuild.plan.policy import Policy
+from multiarchbuild.pods import render
+
+ARM64 = Platform.parse("linux/arm64")
+COMMIT = "0123456789012345678901234567890123456789"
+RESOLVE = StartResolve(name="r", run_id="run1", attempt=1, inputs="in", deadline=60)
+PUBLISH = StartPublish(
+    name="p",
+    run_id="run1",
+    attempt=1,
+    inputs="in",
+    deadline=60,
+    built=((ARM64, "sha256:00"),),
+    tags=("latest", "v1"),
+)
+
+
+def start(**fields: Any) -> StartBuild:
+    defaults: dict[str, Any] = {
+        "name": "b",
+        "run_id": "run1",
+        "attempt": 2,
+        "inputs": "in",
+        "deadline": 3600,
+        "platforms": (ARM64,),
+        "placement": Placement(Mode.NATIVE, (("kubernetes.io/arch", "arm64"),)),
+        "cache": CacheRefs("r.test/c:a", ("r.test/c:a", "r.test/c:b")),
+        "source": None,
+    }
+    return StartBuild(**{**defaults, **fields})
+
+
+def resource(**parts: Any) -> MultiArchBuild:
+    spec = {
+        "platforms": ["linux/arm64"],
+        "source": {"git": {"url": "https://git.test/app", "secretRef": {"name": "git-token"}}},
+        "output": {"image": "r.test/team/app", "secretRefs": [{"name": "one"}, {"name": "two"}]},
+        **parts,
+    }
+    metadata = {
+        "name": "n" * 253,
+        "namespace": "team",
+        "uid": "u1",
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return MultiArchBuild.model_validate({"metadata": metadata, "spec": spec})
+
+
+def policy(**fields: Any) -> Policy:
+    return Policy.model_validate(fields)
+
+
+def step(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def daemon(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["initContainers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def test_children_belong_to_their_build() -> None:
+    for action in (EnsureInputs("in", "run1"), RESOLVE, start(), PUBLISH):
+        meta = render(action, resource(), policy())["metadata"]
+        (owner,) = meta["ownerReferences"]
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("u1", True, False)
+        assert meta["namespace"] == "team"
+        assert meta["labels"]["multiarch.build/run"] == "run1"
+        assert all(len(value) <= 63 for value in meta["labels"].values())
+
+
+def test_what_is_rendered_is_what_observe_reads() -> None:
+    manifest = render(start(source=Source(commit=COMMIT, ref="main")), resource(), policy())
+    manifest["metadata"] |= {"uid": "p1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    pod = pod_from(manifest)
+    assert (pod.role, pod.run_id, pod.attempt, pod.platforms, pod.mode) == ("build", "run1", 2, (ARM64,), "Native")
+    assert Source.model_validate_json(pod.source_annotation) == Source(commit=COMMIT, ref="main")
+
+
+def test_inputs_give_back_the_spec_and_the_files() -> None:
+    build = resource(source={"inline": {"files": {"Dockerfile": "FROM scratch", "src/ü.js": "1"}}})
+    data = render(EnsureInputs("in", "run1"), build, policy(caBundle="PEM"))["data"]
+    inputs = Inputs.model_validate_json(data["inputs.json"])
+    assert {path: data[key] for path, key in inputs.files.items()} == {"Dockerfile": "FROM scratch", "src/ü.js": "1"}
+    assert inputs.spec.output == build.spec.output
+    assert "FROM scratch" not in data["inputs.json"]
+    assert data["ca.crt"] == "PEM"
+
+
+def test_buildkitd_is_told_how_registries_are_reached() -> None:
+    registries = [
+        {"host": "r.test:5000", "plainHttp": True},
+        {"host": "docker.io", "mirrors": ["r.test:5000", 'odd"host']},
+    ]
+    data = render(EnsureInputs("in", "run1"), resource(), policy(registries=registries))["data"]
+    assert tomllib.loads(data["buildkitd.toml"]) == {
+        "registry": {
+            "r.test:5000": {"http": True},
+            "docker.io": {"http": False, "mirrors": ["r.test:5000", 'odd"host']},
+        }
+    }
+
+
+def test_every_step_meets_the_restricted_pod_security_standard() -> None:
+    for action in (RESOLVE, start(), PUBLISH):
+        pod = render(action, resource(), policy())
+        assert step(pod)["securityContext"] == {
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "runAsNonRoot": True,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_the_pod_leaves_the_folders_of_buildkitd_as_they_are() -> None:
+    for action in (RESOLVE, start(), PUBLISH):
+        assert "securityContext" not in render(action, resource(), policy())["spec"]
+
+
+def test_rootless_buildkitd_is_not_privileged_and_not_root() -> None:
+    context = daemon(render(start(), resource(), policy()))["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert "privileged" not in context
+
+
+def test_privileged_buildkitd_opens_its_socket_to_the_step() -> None:
+    container = daemon(render(start(), resource(), policy(isolation="Privileged")))
+    assert container["securityContext"]["privileged"] is True
+    assert container["args"][-2:] == ["--group", "1000"]
+    assert "--oci-worker-no-process-sandbox" not in container["args"]
+
+
+def test_the_builder_is_a_native_sidecar_without_a_probe() -> None:
+    container = daemon(render(start(), resource(), policy()))
+    assert container["restartPolicy"] == "Always"
+    assert "startupProbe" not in container
+
+
+def test_steps_get_the_secrets_that_they_need_and_no_others() -> None:
+    def secrets(pod: dict[str, Any]) -> set[str]:
+        return {volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
+
+    build = resource(build={"secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "token"}}]})
+    assert secrets(render(RESOLVE, build, policy())) == {"git-token"}
+    assert secrets(render(start(), build, policy())) == {"git-token", "one", "two", "npm-token"}
+    assert secrets(render(PUBLISH, build, policy())) == {"one", "two"}
+
+
+def test_a_missing_secret_does_not_keep_the_pod_from_starting() -> None:
+    volumes = render(start(), resource(), policy())["spec"]["volumes"]
+    assert all(volume["secret"]["optional"] for volume in volumes if "secret" in volume)
+
+
+def test_every_mount_has_its_volume() -> None:
+    for action in (RESOLVE, start(), PUBLISH):
+        spec = render(action, resource(), policy(caBundle="PEM"))["spec"]
+        names = [volume["name"] for volume in spec["volumes"]]
+        containers = [*spec["containers"], *spec.get("initContainers", ())]
+        mounted = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+        assert sorted(mounted) == sorted(names)
+
+
+def test_arguments_reach_the_step_as_they_are() -> None:
+    cache = CacheRefs("r.test/c:$(HOME)", ())
+    arguments = step(render(start(cache=cache), resource(), policy()))["args"]
+    assert arguments == ["build", "--platform=linux/arm64", "--cache-to=r.test/c:$$(HOME)"]
+    published = step(render(PUBLISH, resource(), policy()))["args"]
+    assert published == ["publish", "--built=linux/arm64=sha256:00", "--tag=latest", "--tag=v1"]
+
+
+def test_scheduling_of_the_build_and_of_the_platform() -> None:
+    scheduling = {
+        "nodeSelector": {"pool": "builders"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "resources": {"limits": {"memory": "4Gi"}},
+        "priorityClassName": "low",
+        "overrides": [
+            {
+                "platform": "linux/arm64",
+                "nodeSelector": {"pool": "graviton"},
+                "resources": {"limits": {"memory": "8Gi"}},
+                "tolerations": [{"key": "arm", "value": "yes"}],
+            }
+        ],
+    }
+    pod = render(start(), resource(scheduling=scheduling), policy())
+    assert pod["spec"]["nodeSelector"] == {
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "arm64",
+        "pool": "graviton",
+    }
+    assert [entry["key"] for entry in pod["spec"]["tolerations"]] == ["dedicated", "arm"]
+    assert pod["spec"]["priorityClassName"] == "low"
+    assert daemon(pod)["resources"] == {"limits": {"memory": "8Gi"}}
+
+
+def test_manifests_are_json() -> None:
+    for action in (EnsureInputs("in", "run1"), RESOLVE, start(), PUBLISH):
+        manifest = render(action, resource(), policy(caBundle="PEM"))
+        assert json.loads(json.dumps(manifest)) == manifest
