@@ -1,0 +1,27 @@
+# One image holds the operator and the steps, for every platform. Wheels are fetched on the build's own platform for
+# the target's, so that the only thing that is emulated when building for another architecture is apt.
+ARG PYTHON=3.13
+ARG BUILDKIT=v0.32.2
+
+FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim AS packages
+ARG PYTHON TARGETARCH
+COPY requirements.lock /src/
+RUN case "$TARGETARCH" in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; *) machine="$TARGETARCH" ;; esac \
+    && pip install --quiet --no-compile --no-cache-dir --require-hashes --requirement /src/requirements.lock \
+        --only-binary=:all: --implementation cp --python-version "$PYTHON" --target /packages \
+        --platform "manylinux2014_$machine" --platform "manylinux_2_28_$machine"
+COPY operator/multiarchbuild /packages/multiarchbuild
+# Compiled here, natively: the root filesystem of the pods is read-only, and a step's start counts.
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages
+
+FROM moby/buildkit:${BUILDKIT}-rootless AS buildkit
+
+FROM python:${PYTHON}-slim
+RUN apt-get update -q && apt-get install -qy --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt
+COPY --from=buildkit /usr/bin/buildctl /usr/bin/buildctl
+COPY --from=packages /packages /opt/multiarchbuild
+ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 1000:1000
+ENTRYPOINT ["python", "-m", "multiarchbuild"]
+CMD ["run"]

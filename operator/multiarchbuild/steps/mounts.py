@@ -1,0 +1,41 @@
+"""The files that a step was given, below a root that tests can move."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from multiarchbuild.api import mounts as paths
+from multiarchbuild.api.inputs import Inputs
+
+TERMINATION_LOG = "/dev/termination-log"
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """Where everything is; `root` is `/` in a pod."""
+
+    root: Path = Path("/")
+
+    def at(self, path: str) -> Path:
+        """Return where the absolute path `path` of `api.mounts` is."""
+        return self.root / path.lstrip("/")
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What all steps of the run have in common."""
+        return Inputs.model_validate_json((self.at(paths.INPUTS) / paths.INPUTS_FILE).read_bytes())
+
+    @property
+    def work(self) -> Path:
+        """Folder that the step may write to."""
+        return self.at(paths.WORK)
+
+    @property
+    def socket(self) -> Path:
+        """Socket of buildkitd."""
+        return self.at(paths.BUILDKIT_ADDRESS.removeprefix("unix://"))
+
+    @property
+    def termination_log(self) -> Path:
+        """File that the kubelet takes the termination message from."""
+        return self.at(TERMINATION_LOG)

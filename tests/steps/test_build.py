@@ -1,0 +1,185 @@
+import json
+import time
+from typing import Any
+
+import pytest
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.results import Source
+from tests.steps.conftest import PASSWORD, USER, Pods, Services, docker_config
+
+BUILD = ("build", "--platform=linux/amd64")
+
+
+def inline(dockerfile: str, **files: str) -> dict[str, Any]:
+    return {"inline": {"files": {"Dockerfile": dockerfile, **files}}}
+
+
+def test_an_inline_source_is_built_and_pushed_by_digest_with_provenance(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY . /app\nRUN cat /app/src.txt > /copy", **{"src.txt": "hello"}))
+    built = app.built()
+    image, attestation = services.client(app.image).get(built.digest).content["manifests"]
+    assert image["platform"] == {"architecture": "amd64", "os": "linux"}
+    assert attestation["annotations"]["vnd.docker.reference.digest"] == image["digest"]
+    assert (built.cache.hits, built.cache.total) == (0, 2)
+
+
+def test_the_same_source_makes_the_same_image(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY . /app\nRUN date -r /app/Dockerfile +%s > /time"))
+    first, second = app.built(), app.built()
+    images = {
+        services.client(app.image).get(built.digest).content["manifests"][0]["digest"] for built in (first, second)
+    }
+    assert len(images) == 1
+    assert second.cache.hits == second.cache.total == 2
+
+
+def test_the_log_reads_like_that_of_a_build(pod: Pods, capfd: pytest.CaptureFixture[str]) -> None:
+    pod(source=inline("FROM busybox:1.36\nRUN echo made on $(uname -m)")).built()
+    log = capfd.readouterr().out
+    assert "[2/2] RUN echo made on $(uname -m)\n" in log
+    assert "made on x86_64\n" in log
+    assert "0 of 1 steps were cached" in log
+
+
+@pytest.mark.parametrize("value", ["a,b=c", 'quo"ted', "line\nbreak", "$(HOME) $HOME `id`", "--flag", "ü, \\ '"])
+def test_a_build_argument_arrives_as_it_is(pod: Pods, capfd: pytest.CaptureFixture[str], value: str) -> None:
+    dockerfile = "FROM busybox:1.36\nARG VALUE\nRUN printf %s \"$VALUE\" | od -An -v -tx1 | tr -d ' \\n'; echo"
+    pod(source=inline(dockerfile), build={"args": {"VALUE": value}}).built()
+    assert f" {value.encode().hex()}\n" in capfd.readouterr().out
+
+
+def test_secrets_and_labels_and_targets(pod: Pods, capfd: pytest.CaptureFixture[str]) -> None:
+    dockerfile = "FROM busybox:1.36 AS one\nRUN --mount=type=secret,id=npm sed s/^/token-/ /run/secrets/npm\nFROM none"
+    build = {
+        "target": "one",
+        "labels": {"org.example.title": "a, b"},
+        "secrets": [{"id": "npm", "secretRef": {"name": "npm", "key": "to.ken"}}],
+    }
+    pod({"secrets/npm": {"to.ken": "value"}}, source=inline(dockerfile), build=build).built()
+    assert "token-value\n" in capfd.readouterr().out
+
+
+def test_network_none_is_none(pod: Pods, capfd: pytest.CaptureFixture[str]) -> None:
+    pod(source=inline("FROM busybox:1.36\nRUN ls /sys/class/net"), build={"network": "none"}).built()
+    assert capfd.readouterr().out.count(" lo\n") == 1
+
+
+def test_several_platforms_with_one_builder_make_one_index(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    outcome = app.run(*BUILD, "--platform=linux/arm64")
+    found = services.client(app.image).get(getattr(outcome, "digest", "")).content["manifests"]
+    assert [entry["platform"]["architecture"] for entry in found] == ["amd64", "arm64", "unknown", "unknown"]
+
+
+def test_the_cache_of_a_registry_is_written_and_read(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nRUN head -c 9 /dev/urandom > /random"))
+    ref = f"{services.registry}/{app.image}:cache-a"
+    app.built(f"--cache-to={ref}", f"--cache-from={ref}", f"--cache-from={ref}-none")
+    response = services.client(app.image).http.request(
+        "HEAD",
+        f"http://{services.registry}/v2/{app.image}/manifests/cache-a",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+    )
+    assert response.status == 200
+    assert app.built(f"--cache-from={ref}").cache.hits == 1
+
+
+def test_a_cache_that_never_answers_costs_seconds_only(pod: Pods, services: Services) -> None:
+    ref = f"{services.silent}/team/app:cache"
+    began = time.monotonic()
+    pod(source=inline("FROM busybox:1.36\nRUN echo 1 > /one")).built(f"--cache-to={ref}", f"--cache-from={ref}")
+    assert time.monotonic() - began < 10
+
+
+def test_a_registry_with_a_password_and_a_ca_of_its_own(pod: Pods, services: Services, tmp_path: Any) -> None:
+    image = f"{services.secure}/team/app"
+    output = {"image": image, "secretRefs": [{"name": "push"}]}
+    secrets = {"docker/0": docker_config(services.secure, USER, PASSWORD)}
+    built = pod(secrets, output=output).built(f"--cache-to={image}:cache", f"--cache-from={image}:cache")
+    assert services.secure_client("team/app", tmp_path / "ca.crt").exists(built.digest)
+
+
+def test_wrong_credentials_are_told_before_anything_is_built(
+    pod: Pods, services: Services, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = {"image": f"{services.secure}/team/app", "secretRefs": [{"name": "push"}]}
+    secrets = {"docker/0": docker_config(services.secure, USER, "wrong")}
+    failure = pod(secrets, output=output).failed(*BUILD)
+    assert failure.reason is Reason.PUSH_DENIED
+    assert "answered 401" in failure.message
+    assert "output.secretRefs" in failure.message
+    assert "load build definition" not in capfd.readouterr().out
+
+
+def test_wrong_credentials_are_told_while_the_source_is_still_waited_for(pod: Pods, services: Services) -> None:
+    services.git.commit("waiting", {"Dockerfile": "FROM busybox:1.36\n"})
+    git = {"git": {"url": services.git.url("waiting")}}
+    assert pod(source=git, output={"image": f"{services.secure}/team/app"}).failed(*BUILD).reason is Reason.PUSH_DENIED
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"output": {"image": "127.0.0.1:1/team/app"}}, Reason.REGISTRY_UNREACHABLE),
+        ({"source": inline("FROM busybox:1.36\nRUN exit 3")}, Reason.BUILD_FAILED),
+        ({"source": inline("FROM busybox:1.36\nNOTHING")}, Reason.DOCKERFILE_INVALID),
+        ({"build": {"dockerfile": "other"}}, Reason.DOCKERFILE_NOT_FOUND),
+        ({"build": {"target": "other"}}, Reason.TARGET_NOT_FOUND),
+        ({"source": inline("FROM team/nothing")}, Reason.BASE_IMAGE_NOT_FOUND),
+        ({"build": {"secrets": [{"id": "a", "secretRef": {"name": "s", "key": "k"}}]}}, Reason.SECRET_NOT_FOUND),
+    ],
+)
+def test_failures_have_their_reasons(pod: Pods, parts: dict[str, Any], reason: Reason) -> None:
+    assert pod(**parts).failed(*BUILD).reason is reason
+
+
+def test_a_secret_of_another_type_is_told(pod: Pods, services: Services) -> None:
+    output = {"image": f"{services.registry}/team/x", "secretRefs": [{"name": "push"}]}
+    failure = pod({"docker/0": {"password": "x"}}, output=output).failed(*BUILD)
+    assert failure.reason is Reason.SECRET_INVALID
+    assert "needs the key `.dockerconfigjson` and has `password`" in failure.message
+
+
+def test_a_commit_is_built_with_its_time(pod: Pods, services: Services, capfd: pytest.CaptureFixture[str]) -> None:
+    dockerfile = "FROM busybox:1.36\nCOPY . /app\nRUN stat -c 'file %Y' /app/f; ls -a /app | tr '\\n' ' '; echo"
+    commit = services.git.commit("app", {"app/Dockerfile": dockerfile, "app/f": "1"})
+    built = pod(source={"git": {"url": services.git.url("app"), "subdirectory": "app"}}).built(
+        source=Source(commit=commit)
+    )
+    assert built.source_time is not None
+    log = capfd.readouterr().out
+    assert f"file {built.source_time}\n" in log
+    assert ". .. Dockerfile f \n" in log
+
+
+def test_the_commit_stands_in_the_provenance(pod: Pods, services: Services) -> None:
+    url = services.git.url("provenance")
+    commit = services.git.commit("provenance", {"Dockerfile": "FROM busybox:1.36\nRUN true\n"})
+    app = pod(source={"git": {"url": url}})
+    client = services.client(app.image)
+    attestation = client.get(app.built(source=Source(commit=commit)).digest).content["manifests"][1]
+    (layer,) = client.get(attestation["digest"]).content["layers"]
+    blob = client.http.request("GET", f"http://{services.registry}/v2/{app.image}/blobs/{layer['digest']}")
+    assert {"source": url, "revision": commit}.items() <= _find(json.loads(blob.data), "vcs").items()
+
+
+def test_a_link_out_of_the_repository_is_no_build_context(pod: Pods, services: Services) -> None:
+    services.git.commit("link", {"Dockerfile": ""})
+    (services.git.root / ".work-link" / "out").symlink_to("/etc")
+    services.git._git(services.git.root / ".work-link", "add", "out")
+    services.git._git(services.git.root / ".work-link", "commit", "--quiet", "--message=link")
+    services.git._git(services.git.root / ".work-link", "push", "--quiet", str(services.git.root / "link"), "HEAD:main")
+    commit = services.git._git(services.git.root / ".work-link", "rev-parse", "HEAD").strip()
+    source = {"git": {"url": services.git.url("link"), "subdirectory": "out"}}
+    failure = pod(source=source).failed(*BUILD, source=Source(commit=commit))
+    assert failure.reason is Reason.DOCKERFILE_NOT_FOUND
+    assert "no folder 'out'" in failure.message
+
+
+def _find(document: Any, key: str) -> dict[str, Any]:
+    if isinstance(document, dict):
+        if isinstance(found := document.get(key), dict):
+            return found
+        return next(filter(None, (_find(value, key) for value in document.values())), {})
+    return {}

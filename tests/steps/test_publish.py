@@ -1,0 +1,89 @@
+from typing import Any
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.results import Built, Published
+from tests.steps.conftest import Pod, Pods, Services
+
+
+def inline(dockerfile: str) -> dict[str, Any]:
+    return {"inline": {"files": {"Dockerfile": dockerfile}}}
+
+
+def build_two(app: Pod) -> list[str]:
+    """Build each platform by itself, as two pods do; return the arguments for publish."""
+    arguments = []
+    for platform in ("linux/arm64", "linux/amd64"):
+        outcome = app.run("build", f"--platform={platform}")
+        assert isinstance(outcome, Built), outcome
+        arguments.append(f"--built={platform}={outcome.digest}")
+    return arguments
+
+
+def published(outcome: object) -> Published:
+    assert isinstance(outcome, Published), outcome
+    return outcome
+
+
+def tag_digest(services: Services, image: str, tag: str) -> str | None:
+    response = services.client(image).http.request(
+        "HEAD",
+        f"http://{services.registry}/v2/{image}/manifests/{tag}",
+        headers={"Accept": "application/vnd.oci.image.index.v1+json"},
+    )
+    return response.headers.get("Docker-Content-Digest") if response.status == 200 else None
+
+
+def test_two_images_become_one_index_with_its_tags(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    app.spec["output"] = {**app.spec["output"], "annotations": {"org.example.b": "2", "org.example.a": "1"}}
+    arguments = build_two(app)
+    result = published(app.run("publish", *arguments, "--tag=latest", "--tag=v1"))
+    client = services.client(app.image)
+    index = client.get(result.digest)
+    entries = index.content["manifests"]
+    assert [entry["platform"]["architecture"] for entry in entries] == ["arm64", "amd64", "unknown", "unknown"]
+    assert [entry.get("annotations", {}).get("vnd.docker.reference.digest") for entry in entries[2:]] == [
+        entry["digest"] for entry in entries[:2]
+    ]
+    pushed = [client.get(argument.rpartition("=")[2]) for argument in arguments]
+    for built in pushed:
+        lines = built.raw.decode().split('"manifests": [\n')[1].split("\n  ]")[0]
+        for entry in lines.split(",\n    {"):
+            assert entry.removeprefix("    {") in index.raw.decode()
+    assert {tag_digest(services, app.image, tag) for tag in ("latest", "v1")} == {result.digest}
+    assert [platform.platform for platform in result.platforms] == ["linux/arm64", "linux/amd64"]
+    assert all(platform.size > 0 for platform in result.platforms)
+
+
+def test_publishing_again_changes_nothing(pod: Pods) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    arguments = build_two(app)
+    first = published(app.run("publish", *arguments, "--tag=latest"))
+    assert published(app.run("publish", *arguments, "--tag=latest")) == first
+
+
+def test_what_has_gone_moves_no_tag(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    arguments = build_two(app)
+    gone = f"--built=linux/386=sha256:{'0' * 64}"
+    failure = app.failed("publish", *arguments, gone, "--tag=latest")
+    assert failure.reason is Reason.REGISTRY_ERROR
+    assert "linux/386" in failure.message
+    assert tag_digest(services, app.image, "latest") is None
+
+
+def test_a_builder_that_made_another_platform_is_told(pod: Pods) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    digest = app.built().digest
+    failure = app.failed("publish", f"--built=linux/arm64={digest}", "--tag=latest")
+    assert "has no image for linux/arm64; it has linux/amd64" in failure.message
+
+
+def test_an_image_without_attestations_is_a_plain_manifest(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "disabled"})
+    result = published(app.run("publish", *build_two(app), "--tag=latest"))
+    entries = services.client(app.image).get(result.digest).content["manifests"]
+    assert [entry["platform"] for entry in entries] == [
+        {"architecture": "arm64", "os": "linux"},
+        {"architecture": "amd64", "os": "linux"},
+    ]

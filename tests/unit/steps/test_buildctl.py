@@ -1,0 +1,95 @@
+import csv
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiarchbuild.api.spec import Spec
+from multiarchbuild.steps.buildctl import command, record
+from multiarchbuild.steps.source import Context
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+
+
+def spec(**parts: Any) -> Spec:
+    base = {
+        "platforms": ["linux/amd64", "linux/arm64"],
+        "source": {"inline": {"files": {"Dockerfile": ""}}},
+        "output": {"image": "registry.test/team/app"},
+    }
+    return Spec.model_validate({**base, **parts})
+
+
+def arguments(built: Spec, context: Context | None = None, **options: Any) -> list[str]:
+    defaults: dict[str, Any] = {
+        "address": "unix:///s",
+        "metadata_file": Path("/m"),
+        "cache_to": None,
+        "cache_from": (),
+        "secrets": (),
+        "ssh_key": None,
+    }
+    context = context or Context(Path("/c"), 0, None)
+    return command(built, context, ["linux/amd64"], **{**defaults, **options})
+
+
+@given(st.dictionaries(TEXT.filter(lambda key: "=" not in key), TEXT, min_size=1, max_size=4))
+def test_a_record_is_read_back_as_it_was_whatever_it_holds(fields: dict[str, str]) -> None:
+    (row,) = csv.reader([record(fields)])
+    assert dict(field.split("=", 1) for field in row) == fields
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(max_size=20), max_size=4))
+def test_each_build_argument_is_one_argument_whatever_it_holds(args: dict[str, str]) -> None:
+    given_args = [one for one in arguments(spec(build={"args": args})) if one.startswith("--opt=build-arg:")]
+    expected = [f"--opt=build-arg:{name}={value}" for name, value in args.items()]
+    assert given_args == [*expected, "--opt=build-arg:SOURCE_DATE_EPOCH=0"]
+
+
+def test_the_image_is_pushed_by_digest_with_provenance() -> None:
+    found = arguments(spec())
+    assert "--opt=attest:provenance=mode=min" in found
+    assert (
+        "--output=type=image,name=registry.test/team/app,push=true,push-by-digest=true,oci-mediatypes=true,"
+        "rewrite-timestamp=true"
+    ) in found
+
+
+def test_a_commit_gives_the_time_and_stands_in_the_provenance() -> None:
+    found = arguments(spec(), Context(Path("/c"), 1700000000, ("https://git.test/app", "c0ffee")))
+    assert "--opt=build-arg:SOURCE_DATE_EPOCH=1700000000" in found
+    assert {"--opt=vcs:source=https://git.test/app", "--opt=vcs:revision=c0ffee"} <= set(found)
+
+
+def test_a_build_need_not_be_reproducible() -> None:
+    text = " ".join(arguments(spec(reproducible=False)))
+    assert "SOURCE_DATE_EPOCH" not in text
+    assert "rewrite-timestamp" not in text
+
+
+def test_the_cache_is_exported_so_that_its_failure_fails_nothing() -> None:
+    found = arguments(spec(), cache_to="r.test/c:a", cache_from=["r.test/c:a", "r.test/c:b"])
+    assert "--import-cache=type=registry,ref=r.test/c:b" in found
+    export = "type=registry,ref=r.test/c:a,mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true"
+    assert f"--export-cache={export}" in found
+
+
+def test_options_of_the_build() -> None:
+    build = {
+        "dockerfile": "d/Dockerfile",
+        "target": "runtime",
+        "labels": {"a.b": "c"},
+        "contexts": {"base": "docker-image://r.test/base"},
+        "network": "none",
+    }
+    found = arguments(spec(build=build), secrets=[("npm", Path("/s,x/token"))], ssh_key=Path("/k"))
+    assert {
+        "--opt=filename=d/Dockerfile",
+        "--opt=target=runtime",
+        "--opt=label:a.b=c",
+        "--opt=context:base=docker-image://r.test/base",
+        "--opt=force-network-mode=none",
+        '--secret=id=npm,"src=/s,x/token"',
+        "--ssh=default=/k",
+    } <= set(found)
