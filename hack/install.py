@@ -1,0 +1,61 @@
+"""Install the operator in a cluster by its Helm chart."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .image import build_image
+from .target import CommandError, Target, from_environment
+
+CHART = Path(__file__).parent.parent / "charts" / "multiarchbuild"
+NAMESPACE = "multiarchbuild-system"
+RELEASE = "multiarchbuild"
+
+
+def install(target: Target, image: str, policy: dict[str, Any] | None = None) -> None:
+    """Install or upgrade the operator to `image`, with `policy` besides what this cluster's registries need.
+
+    Returns once the operator is ready.
+
+    Raises:
+        CommandError: Helm failed.
+    """
+    repository, tag = image.rsplit(":", 1)
+    secure = target.facts.secure_registry
+    ca_bundle = {"caBundle": Path(secure.ca).read_text(encoding="utf-8")} if secure else {}
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "policy": {"registries": target.registries, **ca_bundle, **(policy or {})},
+    }
+    started = time.monotonic()
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+    target.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+    target.run(
+        *("helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
+        *("--values", "-", "--wait", "--timeout", "3m"),
+        stdin=json.dumps(values),
+    )
+    print(f"    operator {image} is ready in namespace {NAMESPACE} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def main() -> int:
+    """Build and install the operator in the cluster that the environment names."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    try:
+        target = from_environment()
+        install(target, build_image(target))
+    except CommandError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,183 @@
+"""A namespace with builds in it, as the people who own it see them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from hack.target import Target
+
+from . import watch
+from .images import Images
+
+AMD64, ARM64 = "linux/amd64", "linux/arm64"
+BOTH = [AMD64, ARM64]
+RESOURCE = "multiarchbuilds.multiarch.build"
+TINY = "FROM busybox:1.36\nRUN uname -m > /machine\n"
+"""A Dockerfile that takes a second."""
+
+Status = dict[str, Any]
+
+
+def inline(dockerfile: str = TINY, **files: str) -> dict[str, Any]:
+    """Return `spec.source` with a Dockerfile and more files."""
+    return {"inline": {"files": {"Dockerfile": dockerfile, **files}}}
+
+
+def condition(status: Status, kind: str) -> dict[str, Any]:
+    """Return the condition of this type, empty where there is none."""
+    return next((entry for entry in status.get("conditions", ()) if entry["type"] == kind), {})
+
+
+def platform(status: Status, name: str) -> dict[str, Any]:
+    """Return the entry of a platform in the run."""
+    return next(entry for entry in status["run"]["platforms"] if entry["platform"] == name)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A MultiArchBuild."""
+
+    tenant: "Tenant"
+    name: str
+
+    def get(self) -> dict[str, Any]:
+        """Return the object."""
+        return dict(json.loads(self.tenant.kubectl("get", RESOURCE, self.name, "-o", "json")))
+
+    @property
+    def status(self) -> Status:
+        """The status as it is now."""
+        return dict(self.get().get("status", {}))
+
+    def patch(self, **spec: Any) -> None:
+        """Merge `spec` into the spec."""
+        self.tenant.kubectl("patch", RESOURCE, self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def annotate(self, **annotations: str) -> None:
+        """Set annotations of multiarch.build; '_' stands for '-'."""
+        pairs = [f"multiarch.build/{name.replace('_', '-')}={value}" for name, value in annotations.items()]
+        self.tenant.kubectl("annotate", "--overwrite", RESOURCE, self.name, *pairs)
+
+    def rebuild(self) -> None:
+        """Ask for another run."""
+        self.annotate(rebuild_requested_at=datetime.now(UTC).isoformat())
+
+    def until(self, check: Callable[[Status], Any], seconds: float = 90, why: str = "") -> Status:
+        """Wait until `check` holds for the status of the present spec, and return that."""
+
+        def found(objects: watch.Objects) -> Status | None:
+            for entry in objects.values():
+                status = entry.get("status", {})
+                if status.get("observedGeneration") == entry["metadata"]["generation"] and check(status):
+                    return dict(status)
+            return None
+
+        selector = ("--field-selector", f"metadata.name={self.name}")
+        return watch.wait_for(
+            self.tenant.target,
+            *(RESOURCE, "-n", self.tenant.namespace, *selector),
+            until=found,
+            seconds=seconds,
+            why=why or f"{self.name} is as expected",
+        )
+
+    def started(self) -> Status:
+        """Wait until there is a run."""
+        return self.until(lambda status: "run" in status, why=f"{self.name} has a run")
+
+    def ended(self, after: str = "", seconds: float = 120) -> Status:
+        """Wait for the end of a run, and of another than `after`; return the status then."""
+
+        def check(status: Status) -> bool:
+            run = status.get("run", {})
+            return "result" in run and run["id"] != after
+
+        return self.until(check, seconds, f"the run of {self.name} ends")
+
+    def succeeded(self, after: str = "") -> Status:
+        """Wait for the end of a run that must succeed."""
+        status = self.ended(after)
+        assert status["run"]["result"] == "Succeeded", json.dumps(status["run"], indent=1)
+        assert condition(status, "Ready")["status"] == "True"
+        return status
+
+    def failed(self, reason: str, after: str = "") -> Status:
+        """Wait for the end of a run that must fail for `reason`."""
+        status = self.ended(after)
+        assert status["run"]["result"] == "Failed", json.dumps(status["run"], indent=1)
+        ready = condition(status, "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", reason), json.dumps(status, indent=1)
+        assert condition(status, "Stalled")["status"] == "True"
+        return status
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return its pods."""
+        return self.tenant.list("pods", f"multiarch.build/build-uid={self.get()['metadata']['uid']}")
+
+    def delete(self) -> None:
+        """Delete it."""
+        self.tenant.kubectl("delete", RESOURCE, self.name)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A namespace of its own for one test."""
+
+    target: Target
+    namespace: str
+
+    @property
+    def images(self) -> Images:
+        """What the registries hold."""
+        return Images(self.target)
+
+    def image(self, name: str = "app") -> str:
+        """Return a repository that only this test uses."""
+        return f"{self.target.facts.registry}/{self.namespace}/{name}"
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the namespace and return what it printed."""
+        return self.target.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        """Apply a manifest."""
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def list(self, kind: str, selector: str = "") -> "list[dict[str, Any]]":
+        """Return the objects of a kind."""
+        return list(json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"])
+
+    def secret(self, name: str, kind: str = "Opaque", **data: str) -> None:
+        """Make a Secret; '__' in a key stands for '.', '_' for '-'."""
+        entries = {key.replace("__", ".").replace("_", "-"): value for key, value in data.items()}
+        self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind, "stringData": entries}
+        )
+
+    def build(self, name: str = "app", **spec: Any) -> Build:
+        """Make a build: of a tiny Dockerfile for both platforms, but for what `spec` says otherwise."""
+        spec = {"platforms": BOTH, "source": inline(), "output": {}, "cache": {"mode": "disabled"}, **spec}
+        spec["output"] = {"image": self.image(), **spec["output"]}
+        manifest = {"apiVersion": "multiarch.build/v1alpha1", "kind": "MultiArchBuild", "metadata": {"name": name}}
+        self.apply({**manifest, "spec": spec})
+        return Build(self, name)
+
+    def story(self) -> str:
+        """Return what happened here, for the report of a test that failed."""
+        parts = [
+            self.kubectl("get", RESOURCE, "-o", "yaml"),
+            self.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"),
+            self.kubectl("get", "pods", "-o", "wide"),
+        ]
+        for pod in self.list("pods"):
+            parts.append(f"--- {pod['metadata']['name']}")
+            parts += [self._log(pod["metadata"]["name"], container) for container in ("step", "buildkitd")]
+        return "\n".join(parts)
+
+    def _log(self, pod: str, container: str) -> str:
+        try:
+            return self.kubectl("logs", pod, "-c", container, "--tail=40")
+        except Exception as error:  # noqa: BLE001 - a report about a failure must not fail itself
+            return str(error)

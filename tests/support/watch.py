@@ -1,0 +1,100 @@
+"""Waiting for what a cluster says, as it says it: nothing here polls or sleeps."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hack.target import Target
+
+T = TypeVar("T")
+Objects = Mapping[str, dict[str, Any]]
+"""The latest state of each object by its uid; what was deleted is not there."""
+
+_END = "}\n"
+"""How an object ends that kubectl printed with indents."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One event of a watch."""
+
+    type: str
+    """ADDED, MODIFIED or DELETED."""
+    object: dict[str, Any]
+
+
+@contextmanager
+def watching(target: Target, *what: str, seconds: float) -> Iterator[Iterator[Change]]:
+    """Yield the changes of `what` (arguments of kubectl get), what exists first, until `seconds` are over."""
+    command = ["kubectl", "get", *what, "--watch", "--output-watch-events", "-o", "json"]
+    with subprocess.Popen(command, env=target.environment, stdout=subprocess.PIPE, text=True) as process:
+        limit = threading.Timer(seconds, process.terminate)
+        limit.start()
+        try:
+            yield _changes(process)
+        finally:
+            limit.cancel()
+            process.terminate()
+
+
+def _changes(process: "subprocess.Popen[str]") -> Iterator[Change]:
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line == _END:
+            change = json.loads(text)
+            yield Change(change["type"], change["object"])
+            text = ""
+
+
+def wait_for(
+    target: Target, *what: str, until: Callable[[Objects], T | None], seconds: float = 120, why: str = ""
+) -> T:
+    """Return the first true value that `until` gives for the objects that `what` (of kubectl get) names.
+
+    It is asked again after each change; a watch that finds nothing asks nobody.
+    """
+    objects: dict[str, dict[str, Any]] = {}
+    with watching(target, *what, seconds=seconds) as changes:
+        for change in changes:
+            uid = change.object["metadata"]["uid"]
+            if change.type == "DELETED":
+                objects.pop(uid, None)
+            else:
+                objects[uid] = change.object
+            if value := until(objects):
+                return value
+    last = json.dumps([entry.get("status") for entry in objects.values()], indent=1)
+    raise AssertionError(f"not within {seconds:.0f} s: {why or ' '.join(what)}; last seen: {last}")
+
+
+@dataclass
+class Recorder:
+    """Remembers every object that a watch ever showed, by uid."""
+
+    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _synced: threading.Event = field(default_factory=threading.Event)
+
+    def named(self) -> list[str]:
+        """Return the names of all, the first seen first; an object that was made again is there twice."""
+        return [entry["metadata"]["name"] for entry in self.seen.values()]
+
+
+@contextmanager
+def recording(target: Target, *what: str, seconds: float = 600) -> Iterator[Recorder]:
+    """Record in the background what `what` (of kubectl get) shows, until the block ends."""
+    recorder = Recorder()
+    with watching(target, *what, seconds=seconds) as changes:
+
+        def record() -> None:
+            for change in changes:
+                recorder.seen[change.object["metadata"]["uid"]] = change.object
+
+        thread = threading.Thread(target=record, daemon=True)
+        thread.start()
+        yield recorder
