@@ -1,4 +1,4 @@
-"""MultiArchBuilds to test with: one with the fewest fields, and two that together have every field of the spec."""
+"""MultiArchBuilds to test with: one with the fewest fields, and some that together have every field of the spec."""
 
 import json
 import re
@@ -32,6 +32,7 @@ FULL: Object = {
             "ref": "refs/heads/main",
             "subdirectory": "services/app",
             "secretRef": {"name": "git-token"},
+            "interval": "5m",
         }
     },
     "build": {
@@ -89,6 +90,31 @@ FULL_INLINE: Object = {
     "output": {**FULL["output"], "tags": ["{run}"]},
 }
 
+SOURCES: dict[str, Object] = {
+    "git": FULL,
+    "http": {
+        **FULL_INLINE,
+        "source": {
+            "http": {
+                "url": "https://files.example.com/app.tar.gz",
+                "checksum": f"sha256:{'0' * 64}",
+                "subdirectory": "app",
+                "secretRef": {"name": "files"},
+            }
+        },
+    },
+    "oci": {
+        **FULL_INLINE,
+        "source": {"oci": {"image": f"ghcr.io/team-a/source@sha256:{'0' * 64}", "subdirectory": "app"}},
+    },
+    "flux": {
+        **FULL,
+        "source": {"flux": {"kind": "GitRepository", "name": "app", "subdirectory": "app"}},
+    },
+    "inline": FULL_INLINE,
+}
+"""Specs that together have every field, by their source."""
+
 
 def build(name: str, spec: Object) -> Object:
     """Return a MultiArchBuild."""
@@ -97,7 +123,8 @@ def build(name: str, spec: Object) -> Object:
 
 def base(path: str) -> Object:
     """Return the spec with every field that has the one at `path`."""
-    return _copy(FULL_INLINE if path.startswith(".source.inline") else FULL)
+    kind = path.split(".")[2] if path.startswith(".source.") else "git"
+    return _copy(SOURCES[kind])
 
 
 def steps(spec: Object, path: str) -> list[str | int]:

@@ -23,13 +23,14 @@ from multiarchbuild.api.status import (
     PlatformStatus,
     Result,
     RunStatus,
+    SourceCheck,
     SourceStatus,
     Status,
     StepStatus,
     Trigger,
 )
 from tests.api.conftest import Kubectl
-from tests.api.objects import FULL, FULL_INLINE, MINIMAL, Object, base, build, changed
+from tests.api.objects import MINIMAL, SOURCES, Object, base, build, changed
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = f"sha256:{'5' * 64}"
@@ -59,7 +60,15 @@ STATUS = Status(
         inputs="0" * 64,
         execution="1" * 64,
         request="2026-11-24T12:00:00Z",
-        source=SourceStatus(commit="c" * 40, ref="main", author="A. Author <a@example.com>", time=NOON, digest=DIGEST),
+        source=SourceStatus(
+            commit="c" * 40,
+            ref="main",
+            author="A. Author <a@example.com>",
+            time=NOON,
+            digest=DIGEST,
+            revision=f"main@sha1:{'c' * 40}",
+            url="http://source-controller.flux-system.svc/app.tar.gz",
+        ),
         started_at=NOON,
         finished_at=NOON,
         result=Result.SUCCEEDED,
@@ -85,6 +94,14 @@ STATUS = Status(
         ),
         publish=STEP,
     ),
+    source=SourceCheck(
+        last_checked_at=NOON,
+        commit="c" * 40,
+        checks=3,
+        pod="app-1-check-4",
+        reason=Reason.GIT_UNREACHABLE,
+        message="Not reachable.",
+    ),
     platforms="1/1",
     short_digest="5" * 12,
     duration="1m3s",
@@ -104,16 +121,15 @@ STATUS = Status(
 """A status with every field."""
 
 
-@pytest.mark.parametrize(("name", "spec"), [("every-field", FULL), ("every-field-inline", FULL_INLINE)])
-def test_an_object_with_every_field_is_stored_as_it_was_written(kube: Kubectl, name: str, spec: Object) -> None:
-    assert kube.create(name, spec)["spec"] == spec
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_object_with_every_field_is_stored_as_it_was_written(kube: Kubectl, source: str) -> None:
+    assert kube.create(f"every-field-{source}", SOURCES[source])["spec"] == SOURCES[source]
 
 
-@pytest.mark.parametrize("spec", [FULL, FULL_INLINE], ids=["git", "inline"])
+@pytest.mark.parametrize("spec", SOURCES.values(), ids=SOURCES)
 def test_these_objects_have_every_field(spec: Object) -> None:
     parsed = Spec.model_validate(spec)
-    without = {"git", "inline"} - spec["source"].keys()
-    assert set(_absent(parsed)) == without
+    assert set(_absent(parsed)) == SOURCES.keys() - spec["source"].keys()
 
 
 def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
@@ -142,6 +158,13 @@ def test_a_git_source_defaults_to_the_default_branch(kube: Kubectl) -> None:
 ACCEPTED: tuple[tuple[str, Any], ...] = (
     (".platforms", ["linux/amd64", "linux/amd64/v3", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64"]),
     (".source.git.url", "http://git.example.com:8080/~user/app.git"),
+    (".source.git.url", "ssh://git@git.example.com/team-a/app.git"),
+    (".source.git.url", "ssh://git.example.com:2222/~user/app"),
+    (".source.git.interval", "10s"),
+    (".source.http.url", "http://files.example.com:8080/a/app.tar.gz?version=1&x=@"),
+    (".source.oci.image", "registry:5000/team-a/source:v1"),
+    (".source.oci.image", f"localhost:5000/source@sha256:{'a' * 64}"),
+    (".source.flux.name", "app.v1"),
     (".source.git.ref", "v1.2.0-rc.1+build.7"),
     (".source.git.ref", "feature/JIRA-1_x"),
     (".source.git.subdirectory", "a..b/.hidden"),

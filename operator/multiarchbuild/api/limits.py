@@ -11,3 +11,8 @@ TAG: Final = 128
 TAGS: Final = 16
 PLATFORM: Final = 32
 PLATFORMS: Final = 16
+URL: Final = 2048
+REVISION: Final = 400
+"""A branch of REF characters, `@sha256:` and a digest, and some room for what others write."""
+DIGEST: Final = 140
+"""`sha512:` and 128 hexadecimal digits, with room: Flux may be told to use another algorithm than sha256."""

@@ -42,6 +42,20 @@ ImageRepository = Annotated[
 Source: https://github.com/distribution/reference/blob/main/reference.go.
 """
 
+ArtifactImage = Annotated[
+    str,
+    Field(min_length=3, max_length=400),
+    matches(
+        rf"{_REPOSITORY}(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}|@sha256:[0-9a-f]{{64}})",
+        "must be registry/repository:tag or registry/repository@sha256:<64 hexadecimal digits>, without oci://",
+    ),
+    Rule(
+        rf"!self.matches(r'^{_REPOSITORY}[:@]') || self.matches(r'^{_REGISTRY}/')",
+        "must begin with the host of a registry, such as ghcr.io; for Docker Hub write docker.io/<user>/<name>",
+    ),
+]
+"""An artifact in a registry, by tag or by digest."""
+
 _INSIDE = "!self.startsWith('/') && !self.split('/').exists(part, part == '..')"
 
 

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     NO_BUILDER = "NoBuilder"
     UNSCHEDULABLE = "Unschedulable"
     RETRYING = "Retrying"
+    SOURCE_NOT_READY = "SourceNotReady"
 
     # Ended well
     SUCCEEDED = "Succeeded"
@@ -32,6 +33,12 @@ class Reason(StrEnum):
     GIT_REF_NOT_FOUND = "GitRefNotFound"
     GIT_AUTHENTICATION_FAILED = "GitAuthenticationFailed"
     GIT_REPOSITORY_NOT_FOUND = "GitRepositoryNotFound"
+    GIT_HOST_KEY_REJECTED = "GitHostKeyRejected"
+    GIT_LFS_FAILED = "GitLfsFailed"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_DENIED = "SourceDenied"
+    SOURCE_CHECKSUM_MISMATCH = "SourceChecksumMismatch"
+    SOURCE_INVALID = "SourceInvalid"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     DOCKERFILE_NOT_FOUND = "DockerfileNotFound"
@@ -39,6 +46,7 @@ class Reason(StrEnum):
     TARGET_NOT_FOUND = "TargetNotFound"
     BASE_IMAGE_NOT_FOUND = "BaseImageNotFound"
     BASE_IMAGE_DENIED = "BaseImageDenied"
+    FRONTEND_UNAVAILABLE = "FrontendUnavailable"
     BUILD_FAILED = "BuildFailed"
     OUT_OF_MEMORY = "OutOfMemory"
     PUSH_DENIED = "PushDenied"
@@ -48,6 +56,7 @@ class Reason(StrEnum):
 
     # Infrastructure: retried within `spec.retries`
     GIT_UNREACHABLE = "GitUnreachable"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     REGISTRY_ERROR = "RegistryError"
     BUILDER_LOST = "BuilderLost"
@@ -65,6 +74,7 @@ class Reason(StrEnum):
 _RETRYABLE = frozenset(
     {
         Reason.GIT_UNREACHABLE,
+        Reason.SOURCE_UNREACHABLE,
         Reason.REGISTRY_UNREACHABLE,
         Reason.REGISTRY_ERROR,
         Reason.BUILDER_LOST,

@@ -36,6 +36,12 @@ class Source(StoredModel):
     """Author of the commit."""
     time: Annotated[int, AfterValidator(lambda time: min(max(time, 0), _END_OF_TIME))] | None = None
     """Committer time, in seconds since the epoch."""
+    digest: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
+    """Digest of the archive or artifact that is built."""
+    revision: Annotated[str, Field(max_length=limits.REVISION)] | None = None
+    """Revision of a Flux object's artifact."""
+    url: Annotated[str, Field(max_length=limits.URL)] | None = None
+    """Where Flux serves that artifact."""
 
 
 class CacheUse(StoredModel):

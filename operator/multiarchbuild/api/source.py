@@ -1,12 +1,14 @@
 """`spec.source`: where the build context comes from."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from . import limits
 from .base import Model
-from .names import NameRef, relative_path
+from .durations import Duration
+from .names import ArtifactImage, NameRef, ObjectName, relative_path
 from .schema import Rule, keys_match, matches, model_rules
 
 MAX_INLINE_BYTES = 256 * 1024
@@ -14,21 +16,48 @@ MAX_INLINE_BYTES = 256 * 1024
 
 _SEGMENT = r"([A-Za-z0-9_@+-]|\.[A-Za-z0-9_@+-]|\.\.[A-Za-z0-9_.@+-])[A-Za-z0-9_.@+-]*"
 
+Subdirectory = Annotated[
+    str,
+    Field(max_length=1024),
+    relative_path("must be a relative path inside the source, without '..' or ':'", also="!self.contains(':')"),
+]
+"""Folder of a source."""
+
 
 class GitSource(Model):
-    """A git repository over http or https."""
+    """A git repository over http, https or ssh."""
+
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "!self.url.startsWith('ssh://') || has(self.secretRef)",
+                "an ssh:// URL needs git.secretRef: name a Secret with ssh-privatekey (or identity) and known_hosts",
+                field=".url",
+            ),
+            Rule(
+                "!has(self.interval) || !self.ref.matches(r'^([0-9a-f]{40}|[0-9a-f]{64})$')",
+                "a commit never moves: remove git.interval, or name a branch in git.ref",
+                field=".interval",
+            ),
+        )
+    )
 
     url: Annotated[
         str,
         Field(min_length=1, max_length=2048),
         matches(
-            r"https?://[^\s#]+",
-            "must be an http:// or https:// URL without spaces or '#': write the branch, tag or commit into "
-            "git.ref and the folder into git.subdirectory",
+            r"(https?|ssh)://[^\s#]+",
+            "must be an http://, https:// or ssh:// URL without spaces or '#': write git@host:path as "
+            "ssh://git@host/path, the branch, tag or commit into git.ref and the folder into git.subdirectory",
         ),
         Rule(
-            "!self.matches(r'^[a-z]+://[^/]*@')",
+            "!self.matches(r'^(https?://[^/]*@|ssh://[^/@]*:[^/]*@)')",
             "must not hold a user or password: put them into a Secret and name it in git.secretRef",
+        ),
+        Rule(
+            "!self.startsWith('ssh://') || self.matches(r'^ssh://([A-Za-z0-9_][A-Za-z0-9_.-]*@)?"
+            r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/.+$') || self.matches(r'^ssh://[^/@]*:[^/]*@')",
+            "must be ssh://user@host/path, with the port as host:port where it is not 22",
         ),
     ]
     """URL of the repository."""
@@ -41,17 +70,77 @@ class GitSource(Model):
         ),
     ] = "HEAD"
     """Branch, tag or commit, such as main, v1.2.0 or refs/pull/7/head. HEAD is the repository's default branch."""
-    subdirectory: Annotated[
-        str,
-        Field(max_length=1024),
-        relative_path(
-            "must be a relative path inside the repository, without '..' or ':'",
-            also="!self.contains(':')",
-        ),
-    ] = ""
+    subdirectory: Subdirectory = ""
     """Folder of the repository that is the build context; by default its root."""
     secret_ref: NameRef | None = None
-    """Secret with `username` and `password` (type kubernetes.io/basic-auth), or with `token`."""
+    """Secret with `username` and `password` (type kubernetes.io/basic-auth) or with `token`; for ssh with
+    `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with `known_hosts`."""
+    interval: (
+        Annotated[
+            Duration,
+            Rule(
+                "!self.matches(r'^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') || duration(self) >= duration('10s')",
+                "must be at least 10s: each look at the repository is a pod",
+            ),
+        ]
+        | None
+    ) = None
+    """How often to look whether the branch or tag has moved, such as 5m; a run starts when it has. By default never."""
+
+
+class HttpSource(Model):
+    """An archive at a URL: tar, plain or compressed with gzip, bzip2 or xz, or zip."""
+
+    url: Annotated[
+        str,
+        Field(min_length=1, max_length=2048),
+        matches(r"https?://[^\s#]+", "must be an http:// or https:// URL without spaces or '#'"),
+        Rule(
+            "!self.matches(r'^[a-z]+://[^/]*@')",
+            "must not hold a user or password: put them into a Secret and name it in http.secretRef",
+        ),
+    ]
+    """URL of the archive."""
+    checksum: Annotated[
+        str,
+        Field(max_length=71),
+        matches("sha256:[0-9a-f]{64}", "must be sha256:<64 hexadecimal digits>, as sha256sum prints them"),
+    ]
+    """SHA-256 of the archive: it pins what is built, and nothing is unpacked that differs."""
+    subdirectory: Subdirectory = ""
+    """Folder of the archive that is the build context; by default its root."""
+    secret_ref: NameRef | None = None
+    """Secret with `username` and `password` (type kubernetes.io/basic-auth), or with a bearer `token`."""
+
+
+class OciSource(Model):
+    """An OCI artifact of one layer, a tar.gz, as `flux push artifact` and `kubectl mab build` push it."""
+
+    image: ArtifactImage
+    """Artifact by digest or tag, such as registry.example.com/team-a/app-source@sha256:…; a tag is resolved to a
+    digest once for each run. It is pulled with the credentials of output.secretRefs."""
+    subdirectory: Subdirectory = ""
+    """Folder of the artifact that is the build context; by default its root."""
+
+
+class FluxKind(StrEnum):
+    """Kinds of Flux that have an artifact."""
+
+    GIT_REPOSITORY = "GitRepository"
+    OCI_REPOSITORY = "OCIRepository"
+    BUCKET = "Bucket"
+    EXTERNAL_ARTIFACT = "ExternalArtifact"
+
+
+class FluxSource(Model):
+    """The artifact of an object of source.toolkit.fluxcd.io/v1 in the same namespace; a new revision starts a run."""
+
+    kind: FluxKind
+    """Its kind."""
+    name: ObjectName
+    """Its name."""
+    subdirectory: Subdirectory = ""
+    """Folder of the artifact that is the build context; by default its root."""
 
 
 class InlineSource(Model):
@@ -67,7 +156,7 @@ class InlineSource(Model):
         ),
         Rule(
             f"self.map(path, self[path].size()).sum() <= {MAX_INLINE_BYTES}",
-            "may hold at most 256 KiB together: put a larger source into git",
+            "may hold at most 256 KiB together: put a larger source into git or a registry",
         ),
     ]
     """Content of each file by its path."""
@@ -79,13 +168,20 @@ class Source(Model):
     model_config = ConfigDict(
         json_schema_extra=model_rules(
             Rule(
-                "[has(self.git), has(self.inline)].filter(named, named).size() == 1",
-                "must name exactly one of git and inline",
+                "[has(self.git), has(self.http), has(self.oci), has(self.flux), has(self.inline)]"
+                ".filter(named, named).size() == 1",
+                "must name exactly one of git, http, oci, flux and inline",
             )
         )
     )
 
     git: GitSource | None = None
-    """A git repository over http or https."""
+    """A git repository over http, https or ssh."""
+    http: HttpSource | None = None
+    """An archive at a URL, pinned by its checksum."""
+    oci: OciSource | None = None
+    """An OCI artifact, as Flux and the CLI push it."""
+    flux: FluxSource | None = None
+    """The artifact of a Flux object in the same namespace."""
     inline: InlineSource | None = None
     """Files in the resource itself, for small things and examples."""

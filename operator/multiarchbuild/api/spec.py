@@ -198,9 +198,11 @@ class Spec(Model):
     model_config = ConfigDict(
         json_schema_extra=model_rules(
             Rule(
-                "has(self.source.git) || !has(self.output.tags) || !self.output.tags.exists(tag, "
+                "has(self.source.git) || (has(self.source.flux) && self.source.flux.kind == 'GitRepository') || "
+                "!has(self.output.tags) || !self.output.tags.exists(tag, "
                 "tag.contains('{commit}') || tag.contains('{shortCommit}') || tag.contains('{ref}'))",
-                "the placeholders {commit}, {shortCommit} and {ref} need source.git: use {date}, {time} or {run}",
+                "the placeholders {commit}, {shortCommit} and {ref} need source.git, or source.flux with a "
+                "GitRepository: use {date}, {time} or {run}",
                 field=".output.tags",
             ),
             Rule(
@@ -239,7 +241,7 @@ class Spec(Model):
     ]
     """Platforms to build, as in `docker buildx build --platform`; the index lists them in this order."""
     source: Source
-    """Where the build context comes from: exactly one of git and inline."""
+    """Where the build context comes from: exactly one of git, http, oci, flux and inline."""
     build: Build = Build()
     """What `docker buildx build` takes as options."""
     output: Output
@@ -251,7 +253,8 @@ class Spec(Model):
     attestations: Attestations = Attestations()
     """What is attached to each image about its build."""
     reproducible: bool = True
-    """Set SOURCE_DATE_EPOCH from the commit (0 for inline sources) and rewrite the timestamps of layers."""
+    """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 0 for inline sources)
+    and rewrite the timestamps of layers."""
     timeout: Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a run needs time: write 90s, 30m or 1h30m")] = (
         "1h"
     )

@@ -72,8 +72,29 @@ class SourceStatus(StoredModel):
     """Author of the commit."""
     time: datetime | None = None
     """Committer time."""
-    digest: Annotated[str, Field(max_length=71)] | None = None
-    """Digest of an inline source."""
+    digest: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
+    """Digest of what is built, of every source but git: of the archive, the artifact or the inline files."""
+    revision: Annotated[str, Field(max_length=limits.REVISION)] | None = None
+    """Revision of a Flux object's artifact."""
+    url: Annotated[str, Field(max_length=limits.URL)] | None = None
+    """Where Flux serves that artifact."""
+
+
+class SourceCheck(StoredModel):
+    """What the last look at a polled repository has found."""
+
+    last_checked_at: datetime | None = None
+    """When a look ended last."""
+    commit: Annotated[str, Field(max_length=64)] | None = None
+    """Commit that it found."""
+    checks: Annotated[int, Field(ge=0)] = 0
+    """Looks that have ended since the run in status.run."""
+    pod: Annotated[str, Field(max_length=253)] | None = None
+    """Pod of the look that goes on."""
+    reason: Reason | None = None
+    """Why the last look failed, or this one does not start."""
+    message: Message | None = None
+    """What happened and what to do next."""
 
 
 class PlatformStatus(StoredModel):
@@ -227,6 +248,8 @@ class Status(StoredModel):
     """The last image that was published."""
     run: RunStatus | None = None
     """The current or the last run."""
+    source: SourceCheck | None = None
+    """Looks at the repository between runs, with source.git.interval."""
     platforms: Annotated[str, Field(max_length=16)] | None = None
     """Platforms done and wanted, such as 1/2, for kubectl get."""
     short_digest: Annotated[str, Field(max_length=12)] | None = None
