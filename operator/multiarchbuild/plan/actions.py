@@ -6,6 +6,8 @@ from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.results import Source
 from multiarchbuild.api.status import Mode
 
+from .children import Role
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -43,6 +45,8 @@ class StartResolve:
     """Name of the run's ConfigMap."""
     deadline: int
     """Seconds that the pod may take."""
+    role: Role = Role.RESOLVE
+    """CHECK where it only looks whether the source has changed."""
 
 
 @dataclass(frozen=True, slots=True)

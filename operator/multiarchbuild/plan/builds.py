@@ -53,7 +53,7 @@ def builders(spec: Spec) -> tuple[Builder, ...]:
 def advance(
     context: Context, run: RunStatus, builder: Builder, entry: PlatformStatus, source: Source | None
 ) -> BuildProgress:
-    """Return where `builder` stands; `source` is None while a git ref is being resolved."""
+    """Return where `builder` stands; `source` is None while it is being resolved."""
     if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
         return BuildProgress(entry)
     pod = context.pod(run.id, Role.BUILD, builder.platforms)
@@ -123,7 +123,7 @@ def _going(
     context: Context, run: RunStatus, builder: Builder, entry: PlatformStatus, pod: Pod, source: Source | None
 ) -> BuildProgress:
     actions: tuple[AnnotateSource, ...] = ()
-    if source is not None and source.commit and not pod.source_annotation:
+    if source is not None and source != Source() and not pod.source_annotation:
         actions = (AnnotateSource(pod.name, source),)
     if pod.step_started_at is not None:
         running = _update(entry, phase=Phase.RUNNING, reason=Reason.BUILDING, message=None)

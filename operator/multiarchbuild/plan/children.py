@@ -14,7 +14,7 @@ UID_LABEL = f"{GROUP}/build-uid"
 RUN_LABEL = f"{GROUP}/run"
 """Label of every child: id of its run."""
 ROLE_LABEL = f"{GROUP}/role"
-"""Label of every pod: resolve, build or publish."""
+"""Label of every pod: resolve, build, publish or check."""
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 """Label of every pod: which try it is, from 1."""
 PLATFORMS_ANNOTATION = f"{GROUP}/platforms"
@@ -32,6 +32,8 @@ class Role(StrEnum):
     RESOLVE = "resolve"
     BUILD = "build"
     PUBLISH = "publish"
+    CHECK = "check"
+    """A look, between two runs, whether the source has changed."""
 
 
 @dataclass(frozen=True, slots=True)

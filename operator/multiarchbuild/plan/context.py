@@ -9,6 +9,7 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Failure
 
 from .children import Node, Pod, Role
+from .flux import Artifact
 from .policy import Policy
 
 _BACKOFF = timedelta(seconds=5)
@@ -27,6 +28,13 @@ class Context:
     nodes: Sequence[Node]
     policy: Policy
     now: datetime
+    artifact: Artifact | None = None
+    """What Flux says, where the source is an object of Flux."""
+
+    @property
+    def waits_for_artifact(self) -> bool:
+        """Whether nothing can be built before Flux has an artifact."""
+        return self.build.spec.source.flux is not None and (self.artifact is None or self.artifact.source is None)
 
     def pod(self, run: str, role: Role, platforms: tuple[Platform, ...] = ()) -> Pod | None:
         """Return the newest pod with this part in `run`: of the last attempt, and of that the last created."""

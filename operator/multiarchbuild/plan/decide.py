@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from multiarchbuild.api.conditions import Condition
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
-from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, Status
+from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, SourceCheck, Status
 
-from . import events, retention, runs, summary
+from . import events, polling, retention, runs, summary
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
-from .context import Context
+from .context import Context, earliest
+from .flux import Artifact
 from .policy import Policy
+from .polling import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Children:
 
     pods: tuple[Pod, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
+    artifact: Artifact | None = None
+    """What Flux says, where the source is an object of Flux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +45,29 @@ def decide(build: MultiArchBuild, children: Children, nodes: Sequence[Node], pol
     """Return what should happen next for `build`. Pure: no I/O, no clock, no randomness."""
     old = build.status
     run, history = old.run, old.history
-    if (new := runs.next_run(build, now)) is not None:
+    context = Context(build, children.pods, nodes, policy, now, children.artifact)
+    check = polling.advance(context, run, old.source)
+    if (new := runs.next_run(context, check.found)) is not None:
+        check = Check(check.status.model_copy(update={"checks": 0, "pod": None}) if check.status else None)
         if run is not None and run.result is None:
             superseded = runs.history_entry(run, Result.SUPERSEDED, Reason.SUPERSEDED, None, now)
             history = (superseded, *history)
         run = new
     progress = None
     if run is not None and run.result is None:
-        progress = runs.advance(Context(build, children.pods, nodes, policy, now), run)
+        progress = runs.advance(context, run)
         run = summary.bounded(progress.run)
         if run.result is not None:
+            check = polling.advance(context, run, check.status)
             history = (_entry(run, progress.image, now), *history)
-    status = _status(build, run, progress.image if progress else None, history, now)
-    wake_at = progress.wake_at if progress else None
+    status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
+    wake_at = earliest(progress.wake_at if progress else None, check.wake_at)
     return Decision(
-        before=progress.actions if progress else (),
+        before=(*(progress.actions if progress else ()), *check.actions),
         status=status,
-        after=tuple(retention.deletions(children.pods, children.config_maps, status.run, status.history)),
+        after=tuple(
+            retention.deletions(children.pods, children.config_maps, status.run, status.history, status.source)
+        ),
         events=tuple(events.transitions(build, old, status)),
         wake_after=None if wake_at is None else max(wake_at - now, timedelta()),
     )
@@ -69,21 +80,23 @@ def _entry(run: RunStatus, image: ImageStatus | None, now: datetime) -> HistoryE
 
 
 def _status(
-    build: MultiArchBuild,
+    context: Context,
     run: RunStatus | None,
     image: ImageStatus | None,
     history: tuple[HistoryEntry, ...],
-    now: datetime,
+    check: SourceCheck | None,
 ) -> Status:
+    build = context.build
     old, spec, generation = build.status, build.spec, build.metadata.generation
     image = image or old.image
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
     return summary.fit(
         Status(
             observed_generation=generation,
-            conditions=summary.conditions(old.conditions, run, generation, now, suspended=spec.suspend),
+            conditions=_conditions(context, run, check),
             image=image,
             run=run,
+            source=check,
             platforms=summary.platforms_column(run, len(spec.platforms)),
             short_digest=image.digest.removeprefix("sha256:")[:12] if image else None,
             duration=summary.duration_column(run),
@@ -91,3 +104,17 @@ def _status(
             history=retention.prune(history, spec.history),
         )
     )
+
+
+def _conditions(context: Context, run: RunStatus | None, check: SourceCheck | None) -> tuple[Condition, ...]:
+    build, now = context.build, context.now
+    old, generation = build.status.conditions, build.metadata.generation
+    problem = context.artifact.problem if context.artifact else ""
+    if problem and not build.spec.suspend and runs.is_needed(build):
+        return summary.waiting(old, f"{problem}: the run starts as soon as it has one", generation, now)
+    note = (
+        f"the last look at the repository failed: {check.reason}: {check.message}"
+        if check and check.reason
+        else problem
+    )
+    return summary.conditions(old, run, generation, now, suspended=build.spec.suspend, note=note)

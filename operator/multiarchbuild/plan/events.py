@@ -7,12 +7,14 @@ from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, M
 from multiarchbuild.api.status import Mode, Phase, PlatformStatus, Result, RunStatus, Status
 
 from .actions import EventRecord
-from .runs import is_resolved, rebuild_request
+from .runs import rebuild_request
+from .sources import is_resolved
 
 
 def transitions(build: MultiArchBuild, old: Status, new: Status) -> Iterator[EventRecord]:
     """Yield an event for each transition from `old` to `new`."""
     yield from _annotations(build, new)
+    yield from _waiting(build, old, new)
     run, before = new.run, old.run
     if run is None:
         return
@@ -57,14 +59,28 @@ def _annotations(build: MultiArchBuild, status: Status) -> Iterator[EventRecord]
         )
 
 
+def _waiting(build: MultiArchBuild, old: Status, new: Status) -> Iterator[EventRecord]:
+    before, now = (
+        next((entry for entry in status.conditions if entry.reason == Reason.SOURCE_NOT_READY), None)
+        for status in (old, new)
+    )
+    if now is not None and (before is None or before.observed_generation != now.observed_generation):
+        key = f"{build.metadata.generation}/{now.last_transition_time}/{Reason.SOURCE_NOT_READY}"
+        yield EventRecord(key, "Warning", Reason.SOURCE_NOT_READY, now.message)
+    check = new.source
+    if check and check.reason and (old.source is None or old.source.reason is not check.reason):
+        key = f"{new.run.id if new.run else ''}/check/{check.checks}/{check.reason}"
+        yield EventRecord(key, "Warning", "SourceCheckFailed", f"{check.reason}: {check.message}")
+
+
 def _source(run: RunStatus, before: RunStatus | None) -> Iterator[EventRecord]:
     # A run that carries results over knows the commit of the run before until it has resolved its own.
-    if run.source and run.source.commit and is_resolved(run) and not (before and is_resolved(before)):
+    if run.source and is_resolved(run) and not (before and is_resolved(before)):
         yield EventRecord(
             f"{run.id}/resolved",
             "Normal",
             "SourceResolved",
-            f"{run.source.ref} is commit {run.source.commit}",
+            f"{run.source.ref} is {f'commit {run.source.commit}' if run.source.commit else run.source.digest}",
         )
 
 

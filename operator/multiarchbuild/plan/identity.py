@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
+from multiarchbuild.api.status import SourceStatus
 
 _INPUTS = {"platforms", "source", "build", "output", "attestations", "reproducible"}
 _EXECUTION = {"cache", "scheduling", "timeout", "retries"}
@@ -30,18 +31,19 @@ class Fingerprint:
 
 
 def fingerprint(spec: Spec) -> Fingerprint:
-    """Return the hashes of `spec`; suspend and history have no part in them."""
+    """Return the hashes of `spec`; suspend, history and source.git.interval have no part in them."""
     return Fingerprint(inputs=_hash(spec, _INPUTS), execution=_hash(spec, _EXECUTION))
 
 
-def run_id(build: MultiArchBuild, wanted: Fingerprint, request: str | None) -> str:
-    """Return the id of the run that follows the one in status: 8 hexadecimal digits.
+def run_id(build: MultiArchBuild, wanted: Fingerprint, request: str | None, source: SourceStatus | None = None) -> str:
+    """Return the id of the run that follows the one in status: 8 hexadecimal digits. `source` is what has changed.
 
     The previous run has a part in it: going back to an earlier spec is a new run, which must not find the
     finished pods of the earlier one.
     """
     previous = build.status.run.id if build.status.run else ""
-    return digest(build.metadata.uid, wanted.inputs, wanted.execution, request or "", previous)[:8]
+    changed = (source.commit or "", source.revision or "", source.digest or "") if source else ()
+    return digest(build.metadata.uid, wanted.inputs, wanted.execution, request or "", previous, *changed)[:8]
 
 
 def inputs_name(build: MultiArchBuild, run: str) -> str:
@@ -76,7 +78,9 @@ def digest(*parts: str) -> str:
 
 def _hash(spec: Spec, fields: set[str]) -> str:
     # Without defaults: a field that a later version adds must not make every build run again.
-    document = spec.model_dump(mode="json", by_alias=True, include=fields, exclude_defaults=True)
+    document = spec.model_dump(
+        mode="json", by_alias=True, include=fields, exclude={"source": {"git": {"interval"}}}, exclude_defaults=True
+    )
     return digest(json.dumps(document, sort_keys=True))[:16]
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.spec import History
-from multiarchbuild.api.status import HistoryEntry, Phase, Result, RunStatus
+from multiarchbuild.api.status import HistoryEntry, Phase, Result, RunStatus, SourceCheck
 
 from .actions import DeleteConfigMap, DeletePod
-from .children import ConfigMap, Pod
+from .children import ConfigMap, Pod, Role
 
 
 def prune(history: tuple[HistoryEntry, ...], limits: History) -> tuple[HistoryEntry, ...]:
@@ -27,13 +27,21 @@ def deletions(
     config_maps: tuple[ConfigMap, ...],
     run: RunStatus | None,
     history: tuple[HistoryEntry, ...],
+    check: SourceCheck | None,
 ) -> Iterator[DeletePod | DeleteConfigMap]:
-    """Yield what goes. Pods of kept runs stay for their logs; what still runs stays only while its run needs it."""
+    """Yield what goes. Pods of kept runs stay for their logs; what still runs stays only while its run needs it.
+
+    A pod that only looked whether the source has changed goes when it has ended.
+    """
     kept = {entry.id for entry in history} | ({run.id} if run else set())
     needed = set(_needed(run)) if run else set()
     for pod in pods:
-        live = pod.ended is None and pod.phase not in {"Succeeded", "Failed"}
-        if not pod.deleting and (pod.run_id not in kept or (live and pod.name not in needed)):
+        if pod.role is Role.CHECK:
+            unneeded = check is None or pod.name != check.pod
+        else:
+            live = pod.ended is None and pod.phase not in {"Succeeded", "Failed"}
+            unneeded = live and pod.name not in needed
+        if not pod.deleting and (pod.run_id not in kept or unneeded):
             yield DeletePod(pod.name, pod.uid)
     for config_map in config_maps:
         if config_map.run_id not in kept:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from multiarchbuild.api.platforms import Platform
@@ -22,15 +22,14 @@ from multiarchbuild.api.status import (
     Trigger,
 )
 
-from . import builds, steps
+from . import builds, sources, steps
 from .actions import Action, EnsureInputs, StartPublish, StartResolve
 from .children import Role
 from .context import Context, earliest
-from .identity import Fingerprint, digest, fingerprint, inputs_name, is_commit, run_id, step_name
+from .identity import Fingerprint, fingerprint, inputs_name, run_id, step_name
+from .polling import Found
 from .tags import expand
 
-MAX_AUTHOR = 256
-"""Characters of an author in status."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -51,22 +50,34 @@ def rebuild_request(build: MultiArchBuild) -> str | None:
     return value if _RFC3339.fullmatch(value) else None
 
 
-def next_run(build: MultiArchBuild, now: datetime) -> RunStatus | None:
-    """Return the run that has to be started, or None where the one in status still answers what is asked for."""
+def next_run(context: Context, found: Found | None) -> RunStatus | None:
+    """Return the run that has to be started, or None where the one in status still answers what is asked for.
+
+    `found` is a branch or tag that has moved since the last run. A run that goes on is not given up for a newer
+    source: where sources change faster than they are built, nothing would ever be published.
+    """
+    build = context.build
     wanted, request, last = fingerprint(build.spec), rebuild_request(build), build.status.run
-    if build.spec.suspend or (last is not None and not _outdated(last, wanted, request)):
+    if build.spec.suspend:
         return None
-    requested = last is not None and request is not None and request != last.request
     run = RunStatus(
         id=run_id(build, wanted, request),
-        trigger=Trigger.REQUESTED if requested else Trigger.SPEC_CHANGED,
+        trigger=Trigger.SPEC_CHANGED,
         inputs=wanted.inputs,
         execution=wanted.execution,
         request=request,
-        started_at=now,
-        source=_source_at_start(build),
+        started_at=context.now,
     )
-    return _carry_over(last, run, build) if last is not None else run
+    if last is None or is_needed(build):
+        if context.waits_for_artifact:
+            return None
+        if last is not None and request is not None and request != last.request:
+            run = _update(run, trigger=Trigger.REQUESTED)
+        run = _update(run, source=sources.at_start(build.spec, context.artifact))
+        return _carry_over(last, run, build) if last is not None else run
+    if last.result is None:
+        return None
+    return _source_changed(context, last, run, wanted, found)
 
 
 def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool:
@@ -75,13 +86,25 @@ def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool
     return last.result is not Result.SUCCEEDED and last.execution != wanted.execution
 
 
-def _source_at_start(build: MultiArchBuild) -> SourceStatus | None:
-    source = build.spec.source
-    if source.inline is not None:
-        files = sorted(source.inline.files.items())
-        return SourceStatus(digest=f"sha256:{digest(*(part for file in files for part in file))}")
-    assert source.git is not None
-    return SourceStatus(commit=source.git.ref, ref=source.git.ref) if is_commit(source.git.ref) else None
+def is_needed(build: MultiArchBuild) -> bool:
+    """Return whether a run for the spec or a request is missing, whatever the source says."""
+    last = build.status.run
+    return last is None or _outdated(last, fingerprint(build.spec), rebuild_request(build))
+
+
+def _source_changed(
+    context: Context, last: RunStatus, run: RunStatus, wanted: Fingerprint, found: Found | None
+) -> RunStatus | None:
+    """Return `run` for the source as it is now, or None where `last` has built that, or has failed to."""
+    artifact = context.artifact.source if context.artifact else None
+    if found is not None:
+        source, resolve = found.source, sources.found_by(found.pod, found.finished_at)
+    elif artifact is not None and sources.differ(artifact, last.source):
+        source, resolve = artifact, None
+    else:
+        return None
+    run = _update(run, trigger=Trigger.SOURCE_CHANGED, source=source, resolve=resolve)
+    return _update(run, id=run_id(context.build, wanted, run.request, source))
 
 
 def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:
@@ -92,7 +115,8 @@ def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunSt
     """
     kept = tuple(entry for entry in last.platforms if entry.phase is Phase.SUCCEEDED)
     same = last.inputs == run.inputs and last.result in {Result.FAILED, Result.CANCELLED} and last.publish is None
-    if not same or not kept:
+    changed = run.source is not None and sources.differ(run.source, last.source)
+    if not same or changed or not kept:
         return run
     known = {entry.platform: entry for entry in kept}
     for builder in builds.builders(build.spec):
@@ -109,8 +133,12 @@ def advance(context: Context, run: RunStatus) -> RunProgress:
     if build.metadata.annotations.get(CANCEL_ANNOTATION) == run.id:
         return _ended(context, run, Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
     if fingerprint(build.spec) != Fingerprint(run.inputs, run.execution):
-        # Without suspend another run would have taken its place: its ConfigMap and its pods are of the old spec.
-        message = "spec was edited while suspend is true: set it to false to build what it says now"
+        # Another run would have taken its place if one could start: its ConfigMap and its pods are of the old spec.
+        message = (
+            "spec was edited while suspend is true: set it to false to build what it says now"
+            if build.spec.suspend
+            else "spec was edited, and its source is not ready yet"
+        )
         return _ended(context, run, Result.SUPERSEDED, Reason.SUPERSEDED, message)
     deadline = run.started_at + build.spec.timeout_delta
     if context.now >= deadline:
@@ -129,8 +157,7 @@ def advance(context: Context, run: RunStatus) -> RunProgress:
 
 
 def _resolve(context: Context, run: RunStatus) -> RunProgress:
-    git = context.build.spec.source.git
-    if git is None or is_commit(git.ref) or is_resolved(run):
+    if not sources.needs_resolving(context.build.spec) or sources.is_resolved(run):
         return RunProgress(run)
 
     def start(attempt: int) -> StartResolve:
@@ -156,19 +183,9 @@ def _resolve(context: Context, run: RunStatus) -> RunProgress:
     )
 
 
-def is_resolved(run: RunStatus) -> bool:
-    """Return whether the resolve step of `run` has pinned its source."""
-    return run.resolve is not None and run.resolve.finished_at is not None and run.resolve.reason is None
-
-
 def _resolved(run: RunStatus, source: Source) -> RunStatus:
-    status = SourceStatus(
-        commit=source.commit,
-        ref=source.ref,
-        author=source.author[:MAX_AUTHOR] if source.author else None,
-        time=datetime.fromtimestamp(source.time, UTC) if source.time is not None else None,
-    )
-    moved = run.source is not None and run.source.commit != status.commit
+    status = sources.status_of(source)
+    moved = run.source is not None and sources.differ(run.source, status)
     # Builders that were started early belong to this run and wait for its source: only what was carried over goes.
     own = tuple(entry for entry in run.platforms if entry.phase is not Phase.SUCCEEDED)
     return _update(run, source=status, **({"platforms": own} if moved else {}))
@@ -176,7 +193,7 @@ def _resolved(run: RunStatus, source: Source) -> RunStatus:
 
 def _build(context: Context, before: RunProgress) -> RunProgress:
     run = before.run
-    source = _pinned(context, run)
+    source = sources.pinned(context.build.spec, run)
     entries = builds.entries(run, context.build.spec.platforms)
     actions, wake_at = list(before.actions), before.wake_at
     for builder in builds.builders(context.build.spec):
@@ -192,19 +209,6 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
     if source is not None:
         run = _update(run, reason=Reason.BUILDING, message=_standing(run))
     return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
-
-
-def _pinned(context: Context, run: RunStatus) -> Source | None:
-    """Return the source that all platforms agree on, or None while it is being resolved."""
-    git = context.build.spec.source.git
-    if git is None:
-        return Source()
-    if is_commit(git.ref):
-        return Source(commit=git.ref, ref=git.ref)
-    if run.source is None or not is_resolved(run):
-        return None
-    time = int(run.source.time.timestamp()) if run.source.time else None
-    return Source(commit=run.source.commit, ref=run.source.ref, author=run.source.author, time=time)
 
 
 def _publish(context: Context, before: RunProgress) -> RunProgress:

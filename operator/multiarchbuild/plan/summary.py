@@ -5,7 +5,7 @@ from typing import Literal
 
 from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.status import MAX_BYTES, Phase, PlatformStatus, Result, RunStatus, Status
+from multiarchbuild.api.status import MAX_BYTES, Phase, PlatformStatus, Result, RunStatus, SourceCheck, Status
 
 MAX_MESSAGE = 2048
 """Characters of a message in status."""
@@ -15,9 +15,15 @@ _TRUNCATED = "… (cut)"
 
 
 def conditions(
-    old: tuple[Condition, ...], run: RunStatus | None, generation: int, now: datetime, *, suspended: bool
+    old: tuple[Condition, ...],
+    run: RunStatus | None,
+    generation: int,
+    now: datetime,
+    *,
+    suspended: bool,
+    note: str = "",
 ) -> tuple[Condition, ...]:
-    """Return the conditions for `run` by the rules of kstatus.
+    """Return the conditions for `run` by the rules of kstatus; `note` is added to what is said of a run that succeeded.
 
     Ready is Unknown while a run goes on, False as soon as it can't succeed any more, True once its image is
     published. A failed run is Stalled: nothing happens before somebody changes or requests something.
@@ -60,8 +66,9 @@ def conditions(
                 condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
             )
         case Result.SUCCEEDED:
+            noted = shorten(f"{message}; {note}", MAX_MESSAGE) if note else message
             new = (
-                condition(ConditionType.READY, "True", reason, message),
+                condition(ConditionType.READY, "True", reason, noted),
                 condition(ConditionType.SUCCEEDED, "True", reason, message),
             )
         case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
@@ -71,6 +78,23 @@ def conditions(
                 condition(ConditionType.SUCCEEDED, "False", reason, message),
             )
     return merge(old, new)
+
+
+def waiting(old: tuple[Condition, ...], message: str, generation: int, now: datetime) -> tuple[Condition, ...]:
+    """Return the conditions of a build whose next run waits for its source; what is known of the last run stays."""
+    kept = tuple(condition for condition in old if condition.type == ConditionType.SUCCEEDED)
+    new = tuple(
+        Condition(
+            type=kind,
+            status=status,
+            reason=Reason.SOURCE_NOT_READY,
+            message=shorten(message, MAX_MESSAGE),
+            observed_generation=generation,
+            last_transition_time=now,
+        )
+        for kind, status in ((ConditionType.READY, "False"), (ConditionType.RECONCILING, "True"))
+    )
+    return (*merge(old, new), *kept)
 
 
 def platforms_column(run: RunStatus | None, wanted: int) -> str:
@@ -97,6 +121,13 @@ def bounded(run: RunStatus) -> RunStatus:
         if step and step.message
     }
     return run.model_copy(update=steps)
+
+
+def bounded_check(check: SourceCheck | None) -> SourceCheck | None:
+    """Return `check` with its message within the bounds of the schema."""
+    if check is None or not check.message:
+        return check
+    return check.model_copy(update={"message": shorten(check.message, MAX_MESSAGE)})
 
 
 def fit(status: Status) -> Status:

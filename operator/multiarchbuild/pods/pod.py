@@ -31,10 +31,12 @@ _Start = StartResolve | StartBuild | StartPublish
 
 
 def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
-    """Return the pod that finds the commit."""
-    mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.git_secret(build.spec)]
+    """Return the pod that finds what a branch or tag means."""
+    mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.source_secret(build.spec)]
+    if build.spec.source.oci:
+        mounted += volumes.registry_secrets(build.spec)
     spec = _spec(action, build, policy, ["resolve"], mounted)
-    return _pod(action, build, Role.RESOLVE, spec)
+    return _pod(action, build, action.role, spec)
 
 
 def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict
     """Return the pod that builds: buildkitd as a native sidecar (KEP-753), the step beside it."""
     spec, socket = build.spec, volumes.socket()
     mounted = [volumes.inputs(action.inputs), volumes.work(), volumes.pod_info(), socket]
-    mounted += [*volumes.registry_secrets(spec), *volumes.git_secret(spec), *volumes.build_secrets(spec)]
+    mounted += [*volumes.registry_secrets(spec), *volumes.source_secret(spec), *volumes.build_secrets(spec)]
     own = builder.volumes(action.inputs, policy)
     arguments = [f"--platform={platform}" for platform in action.platforms]
     arguments += [f"--cache-to={action.cache.export_to}"] if action.cache.export_to else []

@@ -63,10 +63,12 @@ def registry_secrets(spec: Spec) -> list[Volume]:
     ]
 
 
-def git_secret(spec: Spec) -> list[Volume]:
-    """Credentials of the git repository."""
-    git = spec.source.git
-    return [_secret("git", mounts.GIT, git.secret_ref.name)] if git and git.secret_ref else []
+def source_secret(spec: Spec) -> list[Volume]:
+    """Credentials of the git repository or of the server of the archive."""
+    git, http = spec.source.git, spec.source.http
+    if git and git.secret_ref:
+        return [_secret("git", mounts.GIT, git.secret_ref.name)]
+    return [_secret("http", mounts.HTTP, http.secret_ref.name)] if http and http.secret_ref else []
 
 
 def build_secrets(spec: Spec) -> list[Volume]:

@@ -11,10 +11,10 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
 from multiarchbuild.api.status import MAX_BYTES, Phase, Result, Status
 from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
-from multiarchbuild.plan.children import Node, pod_from
+from multiarchbuild.plan.children import Node, Role, pod_from
 from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.identity import is_commit
-from tests.unit.plan.world import GIT, INLINE, PINNED, World, kstatus, node, timestamp
+from tests.unit.plan.world import FLUX, GIT, INLINE, PINNED, POLLED, World, kstatus, node, timestamp
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386")
 NODES = (node("amd64"), node("arm64"), node("arm64", name="arm32", labels={"multiarch.build/aarch32": "true"}))
@@ -23,7 +23,7 @@ EDITS = st.fixed_dictionaries(
     {},
     optional={
         "platforms": st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=3, unique=True),
-        "source": st.sampled_from([GIT, INLINE, PINNED]),
+        "source": st.sampled_from([GIT, INLINE, PINNED, POLLED, FLUX]),
         "retries": st.integers(0, 2),
         "timeout": st.sampled_from(["5m", "1h"]),
         "suspend": st.booleans(),
@@ -159,6 +159,10 @@ class Simulation(RuleBasedStateMachine):
     def branch_moves(self, commit: str) -> None:
         self.world.head = commit
 
+    @rule(served=st.booleans())
+    def flux_has_an_artifact(self, *, served: bool) -> None:
+        self.world.served = served
+
     # What people do
 
     @rule(edit=EDITS)
@@ -189,6 +193,10 @@ class Simulation(RuleBasedStateMachine):
         assert len(dumped(status).encode()) < MAX_BYTES
         if status.observed_generation != self.world.build.metadata.generation:
             return
+        if any(condition.reason == Reason.SOURCE_NOT_READY for condition in status.conditions):
+            assert self.world.build.spec.source.flux
+            assert kstatus(status, self.world.build.metadata.generation) == "InProgress"
+            return
         result = status.run.result if status.run else None
         expected = {None: "InProgress", Result.SUCCEEDED: "Current"}.get(result, "Failed")
         assert kstatus(status, self.world.build.metadata.generation) == expected
@@ -202,6 +210,10 @@ class Simulation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The cluster comes to rest: only time passes. Then everything has ended, and nothing is left over."""
+        if self.world.build.spec.source.git:
+            # A repository that is polled never comes to rest.
+            source = self.world.build.spec.source.git.model_dump(mode="json", exclude={"interval"}, exclude_none=True)
+            self.world.edit(source={"git": source})
         for _ in range(100):
             self.reconcile()
             decision = self.world.decide()
@@ -229,14 +241,14 @@ class Simulation(RuleBasedStateMachine):
         for action in decision.before:
             if not isinstance(action, StartResolve | StartBuild | StartPublish):
                 continue
-            assert action.attempt <= build.spec.retries + 1, "retries are bounded"
+            if not (isinstance(action, StartResolve) and action.role is Role.CHECK):
+                assert action.attempt <= build.spec.retries + 1, "retries are bounded"
             if action.name not in self.world.pods:
                 assert action.name not in self.recorded, f"{action.name} is started once more"
             if isinstance(action, StartPublish):
                 self._check_publish(decision.status, action)
-        if decision.wake_after is not None:
-            run = decision.status.run
-            assert run is not None
+        run = decision.status.run
+        if decision.wake_after is not None and run is not None and run.result is None:
             assert self.world.now + decision.wake_after <= run.started_at + build.spec.timeout_delta
 
     def _check_publish(self, status: Status, action: StartPublish) -> None:
@@ -256,7 +268,9 @@ class Simulation(RuleBasedStateMachine):
     def _record(self) -> None:
         run = self.world.status.run
         if run is not None:
-            names = [entry.pod for entry in (*run.platforms, run.resolve, run.publish) if entry]
+            names = [
+                entry.pod for entry in (*run.platforms, run.resolve, run.publish, self.world.status.source) if entry
+            ]
             self.recorded |= {name for name in names if name}
 
     def _live(self) -> list[dict[str, Any]]:

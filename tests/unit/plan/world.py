@@ -33,6 +33,7 @@ from multiarchbuild.plan.actions import (
 )
 from multiarchbuild.plan.children import Node, Pod, Role, config_map_from, pod_from
 from multiarchbuild.plan.decide import Children, Decision, decide
+from multiarchbuild.plan.flux import Artifact, artifact_from
 from multiarchbuild.plan.identity import is_commit
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render
@@ -41,6 +42,8 @@ START = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 COMMIT = "1" * 40
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": "main"}}
 INLINE = {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}}
+POLLED = {"git": {**GIT["git"], "interval": "1m"}}
+FLUX = {"flux": {"kind": "GitRepository", "name": "app"}}
 PINNED = {"git": {"url": "https://git.example.com/app.git", "ref": COMMIT}}
 
 
@@ -111,6 +114,8 @@ class World:
     policy: Policy = field(default_factory=Policy)
     now: datetime = START
     head: str = "a" * 40
+    served: bool = True
+    """Whether Flux has an artifact: of `head`."""
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     built: dict[str, tuple[frozenset[str], str | None]] = field(default_factory=dict)
@@ -134,8 +139,15 @@ class World:
         children = Children(
             tuple(pod_from(pod) for pod in self.pods.values()),
             tuple(config_map_from(config_map) for config_map in self.config_maps.values()),
+            self.artifact,
         )
         return decide(self.build, children, self.nodes, self.policy, self.now)
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """What Flux says, where the source is an object of Flux."""
+        flux = self.build.spec.source.flux
+        return artifact_from(flux_object(self.head) if self.served else {}, flux) if flux else None
 
     def reconcile(self, killed_after: int | None = None) -> Decision:
         """Decide and perform; killed after so many requests to the API server, else whole."""
@@ -247,7 +259,7 @@ class World:
 
     def _result(self, pod: Pod) -> Resolved | Built | Published:
         match pod.role:
-            case Role.RESOLVE:
+            case Role.RESOLVE | Role.CHECK:
                 return Resolved(source=Source(commit=self.head, ref="main", author="Ada", time=1_700_000_000))
             case Role.BUILD:
                 digest = digest_of(pod.run_id, pod.platforms, pod.attempt, pod.mode)
@@ -284,6 +296,20 @@ class World:
     def annotate(self, key: str, value: str) -> None:
         """Annotate the object."""
         self.resource["metadata"]["annotations"][key] = value
+
+
+def flux_object(commit: str, branch: str = "main") -> dict[str, Any]:
+    """Return a GitRepository with the status that source-controller writes."""
+    artifact = {
+        "digest": f"sha256:{hashlib.sha256(commit.encode()).hexdigest()}",
+        "lastUpdateTime": timestamp(START),
+        "path": f"gitrepository/team-a/app/{commit}.tar.gz",
+        "revision": f"{branch}@sha1:{commit}",
+        "size": 1234,
+        "url": f"http://source-controller.flux-system.svc.cluster.local./gitrepository/team-a/app/{commit}.tar.gz",
+    }
+    ready = {"type": "Ready", "status": "True", "reason": "Succeeded", "message": "stored artifact"}
+    return {"status": {"artifact": artifact, "conditions": [ready]}}
 
 
 def kstatus(status: Status, generation: int) -> str:

@@ -1,0 +1,123 @@
+"""Looks at a repository between runs: every `source.git.interval` the resolve step, and nothing else.
+
+Level-triggered like all else: when the next look is due follows from status, and what a look has found from its pod.
+A look that fails changes nothing about the image, so that Ready stays what it is; status.source says why.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from multiarchbuild.api.durations import parse_duration
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.results import Failure, Resolved
+from multiarchbuild.api.status import RunStatus, SourceCheck, SourceStatus
+
+from .actions import Action, EnsureInputs, StartResolve
+from .children import Pod, Role
+from .context import Context
+from .identity import inputs_name, step_name
+from .outcome import Going, outcome
+from .sources import differ, polled, status_of
+
+_DEADLINE = 300
+"""Seconds that a look may take: git gives up on a silent server long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A branch or tag that has moved since the last run."""
+
+    source: SourceStatus
+    pod: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Where the looks at the repository stand after this decision."""
+
+    status: SourceCheck | None = None
+    found: Found | None = None
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+
+
+def advance(context: Context, run: RunStatus | None, status: SourceCheck | None) -> Check:
+    """Return where the looks at the repository stand; there are none while a run goes on, and none before the first."""
+    git = polled(context.build.spec)
+    if git is None or git.interval is None:
+        return Check()
+    status = status or SourceCheck()
+    if run is None or run.result is None or context.build.spec.suspend:
+        return Check(_update(status, pod=None))
+    number = status.checks + 1
+    pod = context.pod(run.id, Role.CHECK)
+    if pod is not None and pod.attempt == number:
+        return _with_pod(context, run, status, pod)
+    if status.pod is not None:
+        lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {status.pod} disappeared before its step ended")
+        return _ended(context, run, _failed(status, lost, context.now))
+    due = max(run.started_at, status.last_checked_at or run.started_at) + parse_duration(git.interval)
+    if context.now < due:
+        return Check(status, wake_at=due)
+    inputs = inputs_name(context.build, run.id)
+    start = StartResolve(
+        name=step_name(context.build, run.id, Role.CHECK, number),
+        run_id=run.id,
+        attempt=number,
+        inputs=inputs,
+        deadline=_DEADLINE,
+        role=Role.CHECK,
+    )
+    actions = (EnsureInputs(name=inputs, run_id=run.id), start)
+    return Check(_update(status, pod=start.name), actions=actions)
+
+
+def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod) -> Check:
+    came = outcome(pod, context.now)
+    finished = (pod.ended.finished_at if pod.ended else None) or context.now
+    match came:
+        case Going(look_again=look_again):
+            return Check(_waiting(status, pod), wake_at=look_again)
+        case Resolved(source=source):
+            found = status_of(source)
+            ended = SourceCheck(last_checked_at=finished, commit=found.commit, checks=status.checks + 1)
+            moved = Found(found, pod.name, finished) if differ(found, run.source) else None
+            return _ended(context, run, ended, moved)
+        case Failure():
+            return _ended(context, run, _failed(status, came, finished))
+        case _:
+            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
+            return _ended(context, run, _failed(status, wrong, finished))
+
+
+def _waiting(status: SourceCheck, pod: Pod) -> SourceCheck:
+    """Return the status while `pod` goes on. Why the look before it failed stays until this one has ended."""
+    if pod.unschedulable:
+        return _update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
+    if status.reason is Reason.UNSCHEDULABLE:
+        return _update(status, pod=pod.name, reason=None, message=None)
+    return _update(status, pod=pod.name)
+
+
+def _failed(status: SourceCheck, failure: Failure, finished: datetime) -> SourceCheck:
+    return SourceCheck(
+        last_checked_at=finished,
+        commit=status.commit,
+        checks=status.checks + 1,
+        reason=failure.reason,
+        message=failure.message,
+    )
+
+
+def _ended(context: Context, run: RunStatus, status: SourceCheck, found: Found | None = None) -> Check:
+    """Return the end of a look. The next one is due from when it ended, whatever came of it."""
+    git = polled(context.build.spec)
+    assert git is not None
+    assert git.interval is not None
+    wake_at = max(run.started_at, status.last_checked_at or run.started_at) + parse_duration(git.interval)
+    return Check(status, found=found, wake_at=wake_at)
+
+
+def _update(status: SourceCheck, **fields: object) -> SourceCheck:
+    return status.model_copy(update=fields)

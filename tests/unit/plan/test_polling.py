@@ -1,0 +1,244 @@
+"""A repository with `interval` is looked at between runs, and only a commit that differs starts one."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
+from multiarchbuild.api.status import Result, Status, Trigger
+from multiarchbuild.plan.actions import StartResolve
+from multiarchbuild.plan.children import Role, pod_from
+from tests.unit.plan.world import POLLED, START, World, manifest
+
+MOVED = "b" * 40
+
+
+def ready(status: Status) -> tuple[str, str]:
+    """Return status and message of the Ready condition."""
+    (found,) = [condition for condition in status.conditions if condition.type == "Ready"]
+    return found.status, found.message
+
+
+def checks(world: World) -> list[str]:
+    """Return the names of the pods that look."""
+    return [name for name, pod in world.pods.items() if pod_from(pod).role is Role.CHECK]
+
+
+def built(result: Result = Result.SUCCEEDED, **fields: Any) -> World:
+    """Return a world whose polled build has ended so, a second after it began."""
+    world = World(manifest(source=POLLED, **fields))
+    world.settle()
+    world.succeed_all(Role.RESOLVE)
+    world.settle()
+    if result is Result.CANCELLED:
+        assert world.status.run
+        world.annotate(CANCEL_ANNOTATION, world.status.run.id)
+        world.settle()
+        return world
+    world.advance(1)
+    if result is Result.FAILED:
+        for pod in list(world.pods.values()):
+            if pod_from(pod).role is Role.BUILD:
+                world.fail(pod, Reason.BUILD_FAILED)
+        world.settle()
+        return world
+    world.succeed_all(Role.BUILD)
+    world.settle()
+    world.succeed_all(Role.PUBLISH)
+    world.settle()
+    return world
+
+
+def due(world: World) -> None:
+    """Let time pass until the next look has started."""
+    wake = world.decide().wake_after
+    assert wake
+    world.now += wake
+    world.settle()
+    assert len(checks(world)) == 1
+
+
+def look(world: World) -> None:
+    """Let time pass until a look has started, and let it succeed."""
+    due(world)
+    world.succeed_all(Role.CHECK)
+    world.reconcile()
+
+
+@pytest.mark.parametrize("result", [Result.SUCCEEDED, Result.FAILED, Result.CANCELLED])
+def test_a_look_is_due_an_interval_after_the_run_had_looked_itself(result: Result) -> None:
+    world = built(result)
+    assert world.status.run
+    assert world.status.run.result is result
+    assert world.now + (world.decide().wake_after or timedelta()) == START + timedelta(minutes=1)
+    assert checks(world) == []
+
+
+def test_nothing_is_started_but_the_resolve_step() -> None:
+    world = built()
+    world.now = START + timedelta(minutes=1)
+    config_map, start = world.decide().before
+    assert isinstance(start, StartResolve)
+    assert start.role is Role.CHECK
+    world.perform(config_map)
+    world.perform(start)
+    (name,) = checks(world)
+    assert world.pods[name]["spec"]["containers"][0]["args"] == ["resolve"]
+
+
+def test_the_same_commit_starts_no_run_and_the_next_look_is_due_an_interval_later() -> None:
+    world = built()
+    before = world.status.run
+    look(world)
+    status = world.status
+    assert status.run == before
+    assert status.source
+    assert (status.source.commit, status.source.checks, status.source.last_checked_at) == (world.head, 1, world.now)
+    assert world.decide().wake_after == timedelta(minutes=1)
+    assert ready(status)[0] == "True"
+
+
+def test_a_pod_that_has_looked_goes_once_status_has_what_it_found() -> None:
+    world = built()
+    due(world)
+    world.succeed_all(Role.CHECK)
+    world.reconcile(killed_after=0)
+    assert len(checks(world)) == 1
+    world.reconcile()
+    assert checks(world) == []
+
+
+@pytest.mark.parametrize("result", [Result.SUCCEEDED, Result.FAILED, Result.CANCELLED])
+def test_a_branch_that_has_moved_starts_a_run_of_just_that_commit(result: Result) -> None:
+    world = built(result)
+    first = world.status.run
+    world.head = MOVED
+    look(world)
+    run = world.status.run
+    assert first
+    assert run
+    assert run.source
+    assert run.id != first.id
+    assert (run.trigger, run.source.commit, run.source.author) == (Trigger.SOURCE_CHANGED, MOVED, "Ada")
+    world.settle()
+    assert not [
+        pod for pod in world.pods.values() if pod_from(pod).role is Role.RESOLVE and pod_from(pod).run_id == run.id
+    ]
+    world.head = "c" * 40  # what the branch does then is of no concern to this run
+    world.succeed_all(Role.BUILD)
+    world.settle()
+    world.succeed_all(Role.PUBLISH)
+    world.settle()
+    assert world.status.run
+    assert world.status.run.result is Result.SUCCEEDED
+    assert {commit for _, commit in list(world.built.values())[-2:]} == {MOVED}
+
+
+def test_a_run_that_was_killed_before_status_knew_of_it_never_takes_the_pods_of_another_commit() -> None:
+    world = built()
+    world.head = MOVED
+    due(world)
+    world.succeed_all(Role.CHECK)
+    world.reconcile(killed_after=3)  # its ConfigMap and its builders exist
+    orphans = {name for name, pod in world.pods.items() if pod_from(pod).role is Role.BUILD}
+    for name in checks(world):
+        del world.pods[name]
+    world.head = "c" * 40
+    world.settle()
+    look(world)
+    world.settle()
+    assert world.status.run
+    started = {entry.pod for entry in world.status.run.platforms}
+    assert started.isdisjoint(orphans)
+
+
+def test_while_a_run_goes_on_nobody_looks() -> None:
+    world = built()
+    world.annotate(REBUILD_ANNOTATION, "2026-02-01T00:00:00Z")
+    world.settle()
+    world.advance(600)
+    world.settle()
+    assert checks(world) == []
+
+
+def test_after_a_run_that_took_longer_than_the_interval_the_first_look_is_at_once() -> None:
+    world = built()
+    world.annotate(REBUILD_ANNOTATION, "2026-02-01T00:00:00Z")
+    world.settle()
+    world.advance(600)
+    for role in (Role.RESOLVE, Role.BUILD, Role.PUBLISH):
+        world.succeed_all(role)
+        decision = world.settle()
+    assert decision.status.run
+    assert decision.status.run.result is Result.SUCCEEDED
+    assert len(checks(world)) == 1
+
+
+def test_a_look_that_fails_leaves_ready_what_it_is_and_says_so() -> None:
+    world = built()
+    due(world)
+    world.fail(world.pod(Role.CHECK), Reason.GIT_UNREACHABLE, "no route")
+    decision = world.reconcile()
+    status = world.status
+    assert status.source
+    assert (status.source.reason, status.source.message) == (Reason.GIT_UNREACHABLE, "no route")
+    assert ready(status)[0] == "True"
+    assert ready(status)[1].endswith("the last look at the repository failed: GitUnreachable: no route")
+    assert [(event.type, event.reason) for event in decision.events] == [("Warning", "SourceCheckFailed")]
+    due(world)
+    world.fail(world.pod(Role.CHECK), Reason.GIT_UNREACHABLE, "no route")
+    assert world.reconcile().events == (), "the same failure is not told again"
+    look(world)
+    assert world.status.source
+    assert world.status.source.reason is None
+    assert "failed" not in ready(world.status)[1]
+
+
+def test_a_look_whose_pod_disappears_is_made_again_an_interval_later() -> None:
+    world = built()
+    due(world)
+    world.pods.pop(checks(world)[0])
+    world.settle()
+    assert world.status.source
+    assert world.status.source.reason is Reason.BUILDER_LOST
+    assert checks(world) == []
+    look(world)
+    assert world.status.source.checks == 2
+
+
+def test_a_look_that_fits_on_no_node_says_so() -> None:
+    world = built()
+    due(world)
+    pod = world.pod(Role.CHECK)
+    pod["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}
+    ]
+    world.settle()
+    assert world.status.source
+    assert (world.status.source.reason, world.status.source.message) == (Reason.UNSCHEDULABLE, "0/2 nodes")
+    world.start(pod)
+    world.settle()
+    assert world.status.source.reason is None
+
+
+@pytest.mark.parametrize("edit", [{"suspend": True}, {"source": {"git": {**POLLED["git"], "interval": None}}}])
+def test_who_no_longer_wants_it_looked_at_has_no_pod_that_looks(edit: dict[str, Any]) -> None:
+    world = built()
+    before = world.status.run
+    due(world)
+    world.edit(**edit)
+    world.settle()
+    assert checks(world) == []
+    assert world.decide().wake_after is None
+    assert world.status.run == before
+
+
+def test_the_interval_is_no_part_of_what_is_built() -> None:
+    world = built()
+    before = world.status.run
+    world.edit(source={"git": {**POLLED["git"], "interval": "1h"}})
+    world.settle()
+    assert world.status.run == before
+    assert world.decide().wake_after == timedelta(hours=1) - timedelta(seconds=1)
