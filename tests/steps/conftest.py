@@ -24,6 +24,7 @@ from multiarchbuild.plan.actions import EnsureInputs
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render
 from tests.cluster import build, pki
+from tests.cluster.build import packages
 from tests.cluster.layout import cache_directory
 from tests.steps.servers import GitServer, free_port, listens, registry_config, running, wait
 
@@ -59,6 +60,7 @@ class Services:
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     if os.geteuid() != 0:
         pytest.skip("buildkitd without a pod around it needs root")
+    packages.ensure(("git", "git-lfs", "openssh-client", "openssh-server"))
     built = build.ensure(cache_directory(os.environ))
     os.environ["PATH"] = f"{built.programs['buildctl'].parent}:{os.environ['PATH']}"
     folder = tmp_path_factory.mktemp("services")

@@ -76,6 +76,8 @@ class GitServer:
     user: str = "ci"
     password: str = "secret"
     asked: list[str] = field(default_factory=list)
+    lfs: dict[str, bytes] = field(default_factory=dict)
+    """Content of the files in LFS by their SHA-256."""
 
     def url(self, name: str) -> str:
         """Return the URL of a repository."""
@@ -120,7 +122,12 @@ class GitServer:
                         self.send_header("WWW-Authenticate", 'Basic realm="git"')
                         self.end_headers()
                         return
-                status, headers, body = server._cgi(self, path, query)
+                if path.endswith("/info/lfs/objects/batch"):
+                    status, headers, body = server._lfs_batch(self)
+                elif path.startswith("/lfs/"):
+                    status, headers, body = 200, [], server.lfs[path.removeprefix("/lfs/")]
+                else:
+                    status, headers, body = server._cgi(self, path, query)
                 self.send_response(status)
                 for name, value in headers:
                     self.send_header(name, value)
@@ -133,6 +140,18 @@ class GitServer:
                 pass
 
         return Handler
+
+    def _lfs_batch(self, request: BaseHTTPRequestHandler) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Answer where files are, as https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md says."""
+        asked = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        objects = [
+            {**entry, "actions": {"download": {"href": self.url(f"lfs/{entry['oid']}")}}}
+            if entry["oid"] in self.lfs
+            else {**entry, "error": {"code": 404, "message": "Object does not exist"}}
+            for entry in asked["objects"]
+        ]
+        kind = "application/vnd.git-lfs+json"
+        return 200, [("Content-Type", kind)], json.dumps({"transfer": "basic", "objects": objects}).encode()
 
     def _cgi(self, request: BaseHTTPRequestHandler, path: str, query: str) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = request.headers

@@ -34,3 +34,5 @@ class Inputs(StoredModel):
     """Key of the ConfigMap by path of the inline file."""
     registries: tuple[Registry, ...] = ()
     """How registries are reached."""
+    frontend: str = ""
+    """What reads the Dockerfile (policy): empty for what its `# syntax=` line names; `builtin`; or an image."""

@@ -1,7 +1,7 @@
 """The distribution API of one repository: manifests in raw bytes, and whether these credentials may push."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urljoin
@@ -17,6 +17,7 @@ from .names import Repository
 
 _MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
+_CHUNK = 256 * 1024
 
 _RETRY = urllib3.Retry(
     total=6,
@@ -60,6 +61,21 @@ class Client:
             raise RefusedError(f"{self.repository.registry} sent other bytes than {self.repository}@{digest}")
         return manifest
 
+    def tagged(self, tag: str) -> Manifest:
+        """Return the manifest or index that `tag` points to now."""
+        response = self._request("GET", self._manifest_url(tag), headers={"Accept": ", ".join(MEDIA_TYPES)})
+        if len(response.data) > _MANIFEST_LIMIT:
+            raise RefusedError(f"{self.repository}:{tag} is larger than a manifest may be")
+        return Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """Yield the bytes of a blob; whoever reads them compares their digest."""
+        response = self._request("GET", self._url(f"blobs/{digest}"), stream=True)
+        try:
+            yield from response.stream(_CHUNK, decode_content=False)
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+
     def exists(self, digest: str) -> bool:
         """Return whether the repository has the manifest or index with this digest."""
         headers = {"Accept": ", ".join(MEDIA_TYPES)}
@@ -97,16 +113,22 @@ class Client:
         return self._url(f"manifests/{reference}")
 
     def _request(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
-        response = self._send(method, url, headers or {}, body)
+        response = self._send(method, url, headers or {}, body, stream=stream)
         if response.status == HTTPStatus.UNAUTHORIZED:
             scope = f"repository:{self.repository.path}:{'pull' if method in ('GET', 'HEAD') else 'pull,push'}"
             try:
                 self._auth.answer(response.headers.get("WWW-Authenticate", ""), scope)
             except HTTPError as error:
                 raise self._unreachable(error) from error
-            response = self._send(method, url, headers or {}, body)
+            response = self._send(method, url, headers or {}, body, stream=stream)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise self._failure(method, response)
         return response
@@ -119,10 +141,16 @@ class Client:
         body: bytes,
         *,
         retries: urllib3.Retry | bool | None = None,
+        stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         try:
             return self.http.request(
-                method, url, headers={**headers, **self._auth.headers}, body=body or None, retries=retries
+                method,
+                url,
+                headers={**headers, **self._auth.headers},
+                body=body or None,
+                retries=retries,
+                preload_content=not stream,
             )
         except HTTPError as error:
             raise self._unreachable(error) from error

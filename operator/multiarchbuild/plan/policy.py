@@ -27,6 +27,9 @@ class Images(Model):
     """The operator's own image, which holds the steps."""
     buildkit: Annotated[str, Field(min_length=1)] = BUILDKIT_IMAGE
     """BuildKit."""
+    frontend: Annotated[str, Field(max_length=512, pattern=r"^(builtin|[a-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
+    """What reads Dockerfiles: empty for what their `# syntax=` line names, `builtin` for BuildKit's own frontend, which
+    needs nothing to be pulled, or the image of a frontend."""
     pull_policy: str = "IfNotPresent"
     """imagePullPolicy of both."""
 

@@ -25,6 +25,7 @@ def config_map(action: EnsureInputs, build: MultiArchBuild, policy: Policy) -> d
         spec=_without_contents(build.spec),
         files=files,
         registries=policy.registries,
+        frontend=policy.images.frontend,
     )
     data = {
         mounts.INPUTS_FILE: inputs.model_dump_json(by_alias=True, exclude_none=True),

@@ -54,6 +54,7 @@ def build(mounts: Mounts, platforms: Sequence[str], cache_to: str | None, cache_
         cache_from=[ref for ref in cache_from if ref in usable],
         secrets=secrets,
         ssh_key=ssh_key,
+        frontend=mounts.inputs.frontend,
     )
     repositories = [Repository.parse(name) for name in (spec.output.image, *usable)]
     progress = _run(arguments, _environment(mounts, keychain.docker_config(repositories)))

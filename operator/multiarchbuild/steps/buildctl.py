@@ -11,6 +11,10 @@ from multiarchbuild.api.spec import CacheMode, Network, Provenance, Spec
 
 from .source import Context
 
+BUILTIN = "builtin"
+"""Frontend of BuildKit itself: nothing is pulled for it."""
+_SYNTAX = "build-arg:BUILDKIT_SYNTAX"
+
 
 def command(
     spec: Spec,
@@ -23,11 +27,15 @@ def command(
     cache_from: Iterable[str],
     secrets: Iterable[tuple[str, Path]],
     ssh_key: Path | None,
+    frontend: str = "",
 ) -> list[str]:
-    """Return the arguments that build `context` for `platforms` and push the result by digest."""
+    """Return the arguments that build `context` for `platforms` and push the result by digest.
+
+    `frontend` overrides what the Dockerfile's `# syntax=` line names: `builtin`, or an image.
+    """
     arguments = ["buildctl", "--addr", address, "build", "--progress=rawjson", "--frontend=dockerfile.v0"]
     arguments += [f"--local=context={context.folder}", f"--local=dockerfile={context.folder}"]
-    arguments += [f"--opt={key}={value}" for key, value in _options(spec, context, platforms).items()]
+    arguments += [f"--opt={key}={value}" for key, value in _options(spec, context, platforms, frontend).items()]
     arguments += [f"--metadata-file={metadata_file}", f"--output={record(_output(spec))}"]
     arguments += [f"--import-cache={record({'type': 'registry', 'ref': ref})}" for ref in cache_from]
     if cache_to and spec.cache.mode is not CacheMode.DISABLED:
@@ -47,7 +55,7 @@ def _quote(field: str) -> str:
     return '"' + field.replace('"', '""') + '"' if any(mark in field for mark in ',"\r\n ') else field
 
 
-def _options(spec: Spec, context: Context, platforms: Sequence[str]) -> dict[str, str]:
+def _options(spec: Spec, context: Context, platforms: Sequence[str], frontend: str) -> dict[str, str]:
     build = spec.build
     options = {"filename": build.dockerfile, "platform": ",".join(platforms)}
     if build.target:
@@ -55,6 +63,12 @@ def _options(spec: Spec, context: Context, platforms: Sequence[str]) -> dict[str
     if build.network is Network.NONE:
         options["force-network-mode"] = "none"
     options |= {f"build-arg:{name}": value for name, value in build.args.items()}
+    if frontend == BUILTIN:
+        # The frontend takes this for the sign that a `# syntax=` line has been followed already.
+        options["cmdline"] = BUILTIN
+        options.pop(_SYNTAX, None)
+    elif frontend:
+        options[_SYNTAX] = frontend
     options |= {f"label:{name}": value for name, value in build.labels.items()}
     options |= {f"context:{name}": value for name, value in build.contexts.items()}
     if spec.attestations.provenance is not Provenance.DISABLED:

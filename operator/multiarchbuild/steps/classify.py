@@ -23,6 +23,7 @@ _NO_PLATFORM = re.compile(r"no match for platform in manifest")
 _PULLS = re.compile(
     r"^(?:\[(?:internal|context \S+)\] load metadata for |resolve image config for docker-image://)(?P<image>\S+)"
 )
+_FRONTEND = re.compile(r"^resolve image config for docker-image://(?P<image>\S+)")
 _FROM = re.compile(r"^\[[^\]]*\d+/\d+\] FROM (?P<image>\S+)")
 _DENIED = re.compile(
     r"\b(401|403)\b|unauthorized|denied|forbidden|failed to authorize|insufficient_scope|no basic auth", re.IGNORECASE
@@ -172,6 +173,21 @@ def _push(failed: _Failed) -> _Found | None:
     return _Found(Reason.REGISTRY_ERROR, f"Pushing to {image} failed: {_short(failed)}.")
 
 
+def _frontend(failed: _Failed) -> _Found | None:
+    """Say of the image of a `# syntax=` line what it is: few know that building needs it."""
+    match = _FRONTEND.match(failed.step)
+    if not match or _STATUS.search(failed.error):
+        return None
+    what = f"The frontend {match['image']}, which the `# syntax=` line of the Dockerfile names"
+    remedy = (
+        "Remove that line, for BuildKit's own frontend is as good where the Dockerfile needs nothing newer; or let the "
+        "operator's policy set images.frontend to `builtin` or to an image that can be pulled here."
+    )
+    if _UNREACHABLE.search(failed.error) and not _DENIED.search(failed.error):
+        return _Found(Reason.REGISTRY_UNREACHABLE, f"{what}, cannot be pulled: {_short(failed)}. {remedy}")
+    return _Found(Reason.FRONTEND_UNAVAILABLE, f"{what}, cannot be pulled: {_short(failed)}. {remedy}")
+
+
 def _base_image(failed: _Failed) -> _Found | None:
     match = _PULLS.match(failed.step) or _FROM.match(failed.step)
     image = match["image"] if match else ""
@@ -213,6 +229,7 @@ _CHECKS: tuple[Callable[[_Failed], _Found | None], ...] = (
     _secrets,
     _process,
     _push,
+    _frontend,
     _base_image,
     _file,
 )

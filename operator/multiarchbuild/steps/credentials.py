@@ -1,16 +1,20 @@
 """The Secrets of a run, as the kubelet has mounted them. A Secret that does not exist is an empty folder."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.oci.credentials import InvalidConfigError, Keychain
+from multiarchbuild.oci.credentials import Credentials, InvalidConfigError, Keychain
 
 from .errors import StepError
 from .mounts import Mounts
+from .ssh import SshCredentials
 
+_GIT_KEYS = "`username` and `password`, or `token`"
 _DOCKER_CONFIG_KEY = ".dockerconfigjson"
 _SSH_KEY = "ssh-privatekey"
+_KNOWN_HOSTS = "known_hosts"
 _TOKEN_USER = "x-access-token"  # noqa: S105 - what git hosts take as the user beside a token
 
 
@@ -46,14 +50,58 @@ def git_credentials(mounts: Mounts) -> tuple[str, str] | None:
     keys = _keys(mounts, folder, name, where)
     password = next((key for key in ("password", "token") if key in keys), None)
     if password is None:
-        raise _invalid(name, where, f"it needs `username` and `password`, or `token`, and has {_list(keys)}")
-    user = (folder / "username").read_text() if "username" in keys else _TOKEN_USER
-    secret = (folder / password).read_text()
-    # A line break at the end comes from `--from-file`; one inside would end the credential.
-    user, secret = user.rstrip("\r\n"), secret.rstrip("\r\n")
-    if not secret or any(character in user + secret for character in "\r\n\0"):
-        raise _invalid(name, where, f"`{password}` must be one line that is not empty")
-    return user, secret
+        raise _invalid(name, where, f"it needs {_GIT_KEYS}, and has {_list(keys)}")
+    user = _line(folder, "username", name, where) if "username" in keys else _TOKEN_USER
+    return user, _line(folder, password, name, where)
+
+
+def git_ssh(mounts: Mounts) -> SshCredentials:
+    """Return key and known hosts of source.git.secretRef, for a repository at an ssh:// URL.
+
+    Raises:
+        StepError: the Secret is missing or lacks one of them.
+    """
+    git = mounts.inputs.spec.source.git
+    assert git is not None
+    assert git.secret_ref is not None, "the schema demands it of ssh:// URLs"
+    name, where = git.secret_ref.name, "source.git.secretRef"
+    keys = _keys(mounts, mounts.at(paths.GIT), name, where)
+    key = next((key for key in (_SSH_KEY, "identity") if key in keys), None)
+    if key is None:
+        raise _invalid(name, where, f"it needs `{_SSH_KEY}` or `identity` for ssh, and has {_list(keys)}")
+    if _KNOWN_HOSTS not in keys:
+        host = urlsplit(git.url).hostname
+        raise _invalid(
+            name,
+            where,
+            f"it needs `{_KNOWN_HOSTS}`, without which nobody knows whom the key is shown: add what `ssh-keyscan "
+            f"{host}` prints, once compared with what the server's operators publish; it has {_list(keys)}",
+        )
+    return SshCredentials(
+        key=_read(mounts, paths.GIT, key, name, where),
+        known_hosts=_read(mounts, paths.GIT, _KNOWN_HOSTS, name, where),
+    )
+
+
+def http_headers(mounts: Mounts) -> dict[str, str]:
+    """Return what logs in to the server of source.http.
+
+    Raises:
+        StepError: the Secret is missing or holds nothing that logs in.
+    """
+    http = mounts.inputs.spec.source.http
+    if http is None or http.secret_ref is None:
+        return {}
+    name, where = http.secret_ref.name, "source.http.secretRef"
+    folder = mounts.at(paths.HTTP)
+    keys = _keys(mounts, folder, name, where)
+    if {"username", "password"} <= keys:
+        user, password = (_line(folder, key, name, where) for key in ("username", "password"))
+        return {"Authorization": Credentials(user, password).basic()}
+    token = next((key for key in ("token", "bearerToken") if key in keys), None)
+    if token is None:
+        raise _invalid(name, where, f"it needs {_GIT_KEYS}, and has {_list(keys)}")
+    return {"Authorization": f"Bearer {_line(folder, token, name, where)}"}
 
 
 def build_secrets(mounts: Mounts) -> list[tuple[str, Path]]:
@@ -82,6 +130,17 @@ def ssh_key(mounts: Mounts) -> Path | None:
         return None
     _require(mounts, paths.SSH, _SSH_KEY, ssh.secret_ref.name, "build.ssh.secretRef")
     return mounts.at(paths.SSH) / _SSH_KEY
+
+
+def _line(folder: Path, key: str, name: str, where: str) -> str:
+    """Return a value that is one line: a line break at its end comes from `--from-file`, one inside would end it."""
+    try:
+        text = (folder / key).read_text().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise _invalid(name, where, f"`{key}` is not text") from error
+    if not text or any(character in text for character in "\r\n\0"):
+        raise _invalid(name, where, f"`{key}` must be one line that is not empty")
+    return text
 
 
 def _read(mounts: Mounts, folder: str, key: str, name: str, where: str) -> str:

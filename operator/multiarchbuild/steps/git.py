@@ -5,7 +5,6 @@ ref or password is reported while the builder is still starting.
 """
 
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -17,19 +16,20 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Source
 from multiarchbuild.api.source import GitSource
 
-from .credentials import git_credentials
+from . import git_errors, ssh
+from .archive import date
+from .credentials import git_credentials, git_ssh
 from .errors import StepError
 from .mounts import Mounts
 from .trust import ca_file
 
+_PORTS = {"http": 80, "https": 443, "ssh": 22}
 _CONNECT_TIMEOUT = 10.0
 """Seconds; git itself waits for minutes."""
 _STALL = {"GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "30"}
 """Less than 1000 bytes a second for 30 seconds is a server that has stopped answering."""
+_SHA256 = "mismatched algorithms: client sha1; server sha256"
 _NO_UNADVERTISED = "does not allow request for unadvertised object"
-_REF_UNKNOWN = ("couldn't find remote ref", "not our ref", "unadvertised object", "reference is not a tree")
-_AUTHENTICATION = ("authentication failed", "could not read username", "returned error: 401", "returned error: 403")
-_UNKNOWN_REPOSITORY = ("' not found", "returned error: 404", "not valid: is this a git repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,14 @@ def connect(mounts: Mounts, source: GitSource, folder: Path) -> Remote:
     """
     remote = Remote(source, _environment(mounts, source), folder)
     _check_host(source.url)
-    folder.mkdir(parents=True)
-    _git(remote, "init", "--quiet", ".")
-    _git(remote, "remote", "add", "origin", source.url)
+    _init(remote, "sha1")
     return remote
+
+
+def _init(remote: Remote, object_format: str) -> None:
+    remote.folder.mkdir(parents=True)
+    _git(remote, "init", "--quiet", f"--object-format={object_format}", ".")
+    _git(remote, "remote", "add", "origin", remote.source.url)
 
 
 def fetch(remote: Remote, ref: str, *, history_only: bool) -> Source:
@@ -64,21 +68,33 @@ def fetch(remote: Remote, ref: str, *, history_only: bool) -> Source:
     """
     only = ["--filter=tree:0"] if history_only else []
     try:
-        _git(remote, "fetch", "--quiet", "--no-tags", "--depth=1", *only, "origin", ref)
-        found = "FETCH_HEAD"
+        found = _fetch(remote, ref, only)
     except StepError as error:
-        if _NO_UNADVERTISED not in error.log_tail:
+        if _SHA256 not in error.log_tail:
             raise
-        # The server hands out tips only: a commit behind them comes with all history.
-        _git(remote, "fetch", "--quiet", "--tags", *only, "origin", "+refs/heads/*:refs/remotes/origin/*")
-        found = ref
+        shutil.rmtree(remote.folder)
+        _init(remote, "sha256")
+        found = _fetch(remote, ref, only)
     described = _git(remote, "log", "-1", "--format=%H%n%ct%n%an <%ae>", f"{found}^{{commit}}")
     commit, time, author = described.rstrip("\n").split("\n")
     return Source(commit=commit, ref=remote.source.ref, author=author, time=int(time))
 
 
+def _fetch(remote: Remote, ref: str, only: list[str]) -> str:
+    """Fetch `ref` and return what names it in the local repository."""
+    try:
+        _git(remote, "fetch", "--quiet", "--no-tags", "--depth=1", *only, "origin", ref)
+    except StepError as error:
+        if _NO_UNADVERTISED not in error.log_tail:
+            raise
+        # The server hands out tips only: a commit behind them comes with all history.
+        _git(remote, "fetch", "--quiet", "--tags", *only, "origin", "+refs/heads/*:refs/remotes/origin/*")
+        return ref
+    return "FETCH_HEAD"
+
+
 def check_out(remote: Remote, source: Source) -> None:
-    """Leave the files of `source` in the remote's folder: submodules too, without `.git`, dated by the commit."""
+    """Leave the files of `source` in the remote's folder: submodules and LFS too, no `.git`, dated by the commit."""
     assert source.commit is not None
     assert source.time is not None
     _git(remote, "checkout", "--quiet", "--detach", source.commit)
@@ -89,8 +105,7 @@ def check_out(remote: Remote, source: Source) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    for path in (remote.folder, *remote.folder.rglob("*")):
-        os.utime(path, (source.time, source.time), follow_symlinks=False)
+    date(remote.folder, source.time)
 
 
 def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
@@ -100,6 +115,11 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
         "core.hooksPath": os.devnull,
         "protocol.version": "2",
         "submodule.recurse": "false",
+        # `required`: without git-lfs, or without its server, there is an error and never a file of pointers.
+        "filter.lfs.process": "git-lfs filter-process",
+        "filter.lfs.smudge": "git-lfs smudge -- %f",
+        "filter.lfs.clean": "git-lfs clean -- %f",
+        "filter.lfs.required": "true",
     }
     env = {
         **os.environ,
@@ -110,7 +130,9 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": "http:https",
     }
-    if credentials := git_credentials(mounts):
+    if url.scheme == "ssh":
+        env |= {"GIT_ALLOW_PROTOCOL": "http:https:ssh", "GIT_SSH_COMMAND": _ssh_command(mounts, source)}
+    elif credentials := git_credentials(mounts):
         env["MULTIARCHBUILD_GIT_USER"], env["MULTIARCHBUILD_GIT_PASSWORD"] = credentials
         # Bound to the origin: a submodule or a redirect elsewhere is not handed the password.
         config[f"credential.{url.scheme}://{url.netloc}.helper"] = (
@@ -125,11 +147,22 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
     return env
 
 
+def _ssh_command(mounts: Mounts, source: GitSource) -> str:
+    assert source.secret_ref is not None
+    try:
+        return ssh.command(git_ssh(mounts), mounts.work / "ssh")
+    except ssh.UnusableKeyError as error:
+        raise StepError(
+            Reason.SECRET_INVALID,
+            f"The Secret {source.secret_ref.name!r} of source.git.secretRef cannot be used: {error}.",
+        ) from error
+
+
 def _check_host(url: str) -> None:
     parts = urlsplit(url)
     if any(os.environ.get(name) for name in (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY")):
         return
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     try:
         socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
     except OSError as error:
@@ -152,34 +185,5 @@ def _git(remote: Remote, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise failure(remote.source, arguments, done.stderr)
+        raise git_errors.failure(remote.source, arguments, done.stderr)
     return done.stdout
-
-
-def failure(source: GitSource, arguments: tuple[str, ...], said: str) -> StepError:
-    """Return how a step fails whose `git <arguments>` printed `said` on standard error."""
-    text = said.lower()
-    last = next((line for line in reversed(said.splitlines()) if line.strip()), f"git {shlex.join(arguments)} failed")
-    last = last.removeprefix("fatal: ").removeprefix("remote: ")
-    if any(words in text for words in _REF_UNKNOWN):
-        return StepError(
-            Reason.GIT_REF_NOT_FOUND,
-            f"{source.url} has no branch, tag or commit {source.ref!r}: correct source.git.ref (a commit is written "
-            "in full, 40 hexadecimal digits).",
-            said,
-        )
-    if any(words in text for words in _AUTHENTICATION):
-        remedy = (
-            f"the credentials in the Secret {source.secret_ref.name!r} are not accepted: renew them"
-            if source.secret_ref
-            else "name a Secret with `username` and `password`, or `token`, in source.git.secretRef"
-        )
-        return StepError(Reason.GIT_AUTHENTICATION_FAILED, f"{source.url} may not be read ({last}): {remedy}.", said)
-    if any(words in text for words in _UNKNOWN_REPOSITORY):
-        return StepError(
-            Reason.GIT_REPOSITORY_NOT_FOUND,
-            f"There is no git repository at {source.url} ({last}): correct source.git.url; if it is private, name "
-            "a Secret in source.git.secretRef.",
-            said,
-        )
-    return StepError(Reason.GIT_UNREACHABLE, f"Fetching {source.url} failed: {last}.", said)

@@ -1,4 +1,4 @@
-"""The build context: inline files written out, or the files of a commit."""
+"""The build context: inline files written out, the files of a commit, or those of an archive or artifact."""
 
 import os
 import shutil
@@ -10,9 +10,12 @@ from pathlib import Path
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Source
-from multiarchbuild.api.source import GitSource
+from multiarchbuild.api.source import FluxSource, GitSource, HttpSource, OciSource
 
-from . import git
+from . import artifact, git
+from .archive import unpack
+from .credentials import http_headers
+from .download import download
 from .errors import StepError
 from .log import say
 from .mounts import Mounts
@@ -27,7 +30,7 @@ class Context:
 
     folder: Path
     time: int
-    """Seconds since the epoch: when the commit was made, 0 for inline files."""
+    """Seconds since the epoch: when the commit was made, or the newest file of an archive; 0 for inline files."""
     vcs: tuple[str, str] | None
     """URL and commit, for the provenance."""
 
@@ -42,9 +45,15 @@ def prepare(mounts: Mounts, meanwhile: Callable[[], None]) -> Context:
     """
     os.umask(0o022)
     source = mounts.inputs.spec.source
-    if source.git is None:
-        return Context(_write_inline(mounts), 0, None)
-    return _fetch(mounts, source.git, meanwhile)
+    if source.git is not None:
+        return _fetch(mounts, source.git, meanwhile)
+    if source.http is not None:
+        return _download(mounts, source.http)
+    if source.oci is not None:
+        return _pull(mounts, source.oci, meanwhile)
+    if source.flux is not None:
+        return _download_from_flux(mounts, source.flux, meanwhile)
+    return Context(_write_inline(mounts), 0, None)
 
 
 def _write_inline(mounts: Mounts) -> Path:
@@ -69,26 +78,64 @@ def _fetch(mounts: Mounts, source: GitSource, meanwhile: Callable[[], None]) -> 
     assert found.time is not None
     git.check_out(remote, found)
     say(f"fetched commit {commit} of {source.url}")
-    return Context(_inside(remote.folder, source), found.time, (source.url, commit))
+    return Context(_inside(remote.folder, source.subdirectory, "git"), found.time, (source.url, commit))
+
+
+def _download(mounts: Mounts, source: HttpSource) -> Context:
+    archive = mounts.work / "archive"
+    hint = "Check source.http.url and source.http.secretRef, and that pods may connect to its host."
+    download(mounts, source.url, source.checksum, archive, headers=http_headers(mounts), hint=hint)
+    say(f"downloaded {source.url}, {source.checksum}")
+    return _unpacked(mounts, archive, source.url, source.subdirectory, "http")
+
+
+def _pull(mounts: Mounts, source: OciSource, meanwhile: Callable[[], None]) -> Context:
+    archive = mounts.work / "archive"
+    digest = source.image.partition("@")[2] or _await_source(mounts, meanwhile).digest
+    assert digest is not None, "decide pins the digest of artifacts"
+    artifact.pull(mounts, source.image, digest, archive)
+    say(f"pulled {source.image}, {digest}")
+    return _unpacked(mounts, archive, source.image, source.subdirectory, "oci")
+
+
+def _download_from_flux(mounts: Mounts, source: FluxSource, meanwhile: Callable[[], None]) -> Context:
+    archive, pinned = mounts.work / "archive", _await_source(mounts, meanwhile)
+    assert pinned.url is not None, "decide hands over the artifact of Flux sources"
+    assert pinned.digest is not None
+    hint = (
+        "If Flux has a newer revision by now, that is built next. Flux's NetworkPolicy lets only its own namespace "
+        "connect to source-controller: allow the namespaces of builds too (docs/sources.md)."
+    )
+    download(mounts, pinned.url, pinned.digest, archive, headers={}, hint=hint)
+    say(f"downloaded revision {pinned.revision} of {source.kind} {source.name}")
+    what = f"the artifact of {source.kind} {source.name!r}"
+    return _unpacked(mounts, archive, what, source.subdirectory, "flux")
+
+
+def _unpacked(mounts: Mounts, archive: Path, what: str, subdirectory: str, kind: str) -> Context:
+    folder = mounts.work / "context"
+    newest = unpack(archive, folder, what)
+    archive.unlink()
+    return Context(_inside(folder, subdirectory, kind), newest, None)
 
 
 def _await_source(mounts: Mounts, meanwhile: Callable[[], None]) -> Source:
     """Return the pinned source; the operator writes it into an annotation of this pod."""
     file = mounts.at(paths.POD_INFO) / paths.SOURCE_FILE
     if not file.read_text():
-        say("waiting for the commit")
+        say("waiting for the source")
     while not (text := file.read_text()):
         meanwhile()
         time.sleep(_POLL)
     return Source.model_validate_json(text)
 
 
-def _inside(checkout: Path, source: GitSource) -> Path:
-    folder = (checkout / source.subdirectory).resolve()
-    # A symbolic link in the repository must not make the Secrets of this pod the build context.
+def _inside(checkout: Path, subdirectory: str, kind: str) -> Path:
+    folder = (checkout / subdirectory).resolve()
+    # A symbolic link in the source must not make the Secrets of this pod the build context.
     if not folder.is_relative_to(checkout.resolve()) or not folder.is_dir():
         raise StepError(
             Reason.DOCKERFILE_NOT_FOUND,
-            f"The commit has no folder {source.subdirectory!r}: correct source.git.subdirectory.",
+            f"The source has no folder {subdirectory!r}: correct source.{kind}.subdirectory.",
         )
     return folder
