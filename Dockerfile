@@ -17,8 +17,10 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages
 FROM moby/buildkit:${BUILDKIT}-rootless AS buildkit
 
 FROM python:${PYTHON}-slim
-RUN apt-get update -q && apt-get install -qy --no-install-recommends git \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt
+# ssh refuses to run for a user that has no name.
+RUN apt-get update -q && apt-get install -qy --no-install-recommends git git-lfs openssh-client \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt \
+    && echo 'multiarchbuild:x:1000:1000::/nonexistent:/usr/sbin/nologin' >> /etc/passwd
 COPY --from=buildkit /usr/bin/buildctl /usr/bin/buildctl
 COPY --from=packages /packages /opt/multiarchbuild
 ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -73,6 +73,10 @@ def test_the_operator_may_do_what_it_does_and_has_no_verb_on_secrets(
     assert {resource: verbs for resource, verbs in found.items() if resource not in EVERYBODY} == {
         "multiarchbuilds.multiarch.build": {"get", "list", "watch"},
         "multiarchbuilds.multiarch.build/status": {"patch"},
+        **{
+            f"{plural}.source.toolkit.fluxcd.io": {"get", "list", "watch"}
+            for plural in ("gitrepositories", "ocirepositories", "buckets", "externalartifacts")
+        },
         "pods": {"list", "watch", "create", "patch", "delete"},
         "configmaps": {"list", "create", "delete"},
         "nodes": {"list", "watch"},

@@ -161,6 +161,8 @@ class Pod:
     spec: dict[str, Any]
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     """Content of the mounted Secrets, by path below /run/mab."""
+    frontend: str = ""
+    """`images.frontend` of the operator's policy."""
 
     def run(self, *arguments: str, source: Source | None = None) -> Outcome:
         """Mount everything anew, run the step, and return the result in its termination message."""
@@ -170,7 +172,9 @@ class Pod:
             (mab / name).mkdir(parents=True)
         (root / "dev").mkdir()
         resource = MultiArchBuild.model_validate({"metadata": _metadata(), "spec": self.spec})
-        for key, text in render(EnsureInputs("in", "run1"), resource, _policy(self.services))["data"].items():
+        policy = _policy(self.services)
+        policy = policy.model_copy(update={"images": policy.images.model_copy(update={"frontend": self.frontend})})
+        for key, text in render(EnsureInputs("in", "run1"), resource, policy)["data"].items():
             (mab / "inputs" / key).write_text(text)
         (mab / "pod" / "source").write_text(source.model_dump_json(by_alias=True) if source else "")
         (mab / "buildkit" / "buildkitd.sock").symlink_to(self.services.socket)

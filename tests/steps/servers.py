@@ -124,8 +124,8 @@ class GitServer:
                         return
                 if path.endswith("/info/lfs/objects/batch"):
                     status, headers, body = server._lfs_batch(self)
-                elif path.startswith("/lfs/"):
-                    status, headers, body = 200, [], server.lfs[path.removeprefix("/lfs/")]
+                elif path.startswith("/lfs-object/"):
+                    status, headers, body = 200, [], server.lfs[path.removeprefix("/lfs-object/")]
                 else:
                     status, headers, body = server._cgi(self, path, query)
                 self.send_response(status)
@@ -145,7 +145,7 @@ class GitServer:
         """Answer where files are, as https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md says."""
         asked = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
         objects = [
-            {**entry, "actions": {"download": {"href": self.url(f"lfs/{entry['oid']}")}}}
+            {**entry, "actions": {"download": {"href": self.url(f"lfs-object/{entry['oid']}")}}}
             if entry["oid"] in self.lfs
             else {**entry, "error": {"code": 404, "message": "Object does not exist"}}
             for entry in asked["objects"]
@@ -176,6 +176,14 @@ class GitServer:
         return status, [(name, value) for name, value in fields if name and name != "Status"], content
 
     def _git(self, folder: Path, *arguments: str) -> str:
-        identity = ["-c", "user.name=Ada Lovelace", "-c", "user.email=ada@example.com"]
+        # No hooks: git-lfs makes one that would push what the server is not meant to have.
+        identity = [
+            "-c",
+            "user.name=Ada Lovelace",
+            "-c",
+            "user.email=ada@example.com",
+            "-c",
+            "core.hooksPath=/dev/null",
+        ]
         command = ["git", "-C", str(folder), *identity, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,5 +1,6 @@
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +184,68 @@ def _find(document: Any, key: str) -> dict[str, Any]:
             return found
         return next(filter(None, (_find(value, key) for value in document.values())), {})
     return {}
+
+
+SYNTAX = "# syntax=docker/dockerfile:1\nFROM busybox:1.36\nRUN echo read by a frontend\n"
+
+
+def test_a_frontend_that_can_not_be_pulled_is_told_with_its_remedies(pod: Pods) -> None:
+    failure = pod(source=inline(SYNTAX)).failed(*BUILD)
+    assert failure.reason in {Reason.FRONTEND_UNAVAILABLE, Reason.REGISTRY_UNREACHABLE}
+    assert "The frontend docker.io/docker/dockerfile:1, which the `# syntax=` line" in failure.message
+    assert "Remove that line" in failure.message
+    assert "images.frontend" in failure.message
+
+
+def test_by_policy_the_frontend_of_buildkit_reads_every_dockerfile(pod: Pods) -> None:
+    app = pod(source=inline(SYNTAX), build={"args": {"BUILDKIT_SYNTAX": "no.such.invalid/dockerfile:1"}})
+    app.frontend = "builtin"
+    assert app.built().digest
+
+
+def test_by_policy_another_frontend_reads_every_dockerfile(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\n"))
+    app.frontend = f"{services.registry}/no/frontend:1"
+    failure = app.failed(*BUILD)
+    assert failure.reason is Reason.FRONTEND_UNAVAILABLE
+    assert f"The frontend {services.registry}/no/frontend:1" in failure.message
+
+
+def test_named_contexts_are_images_repositories_and_archives(
+    pod: Pods, services: Services, capfd: pytest.CaptureFixture[str]
+) -> None:
+    services.git.commit("context.git", {"hello.txt": "from a repository\n"})
+    base = services.client("library/busybox").resolve("1.36").digest
+    dockerfile = "FROM base\nCOPY --from=assets hello.txt /\nRUN cat /hello.txt\n"
+    contexts = {
+        "base": f"docker-image://{services.registry}/library/busybox@{base}",
+        "assets": f"{services.git.url('context.git')}#main",
+    }
+    pod(source=inline(dockerfile), build={"contexts": contexts}).built()
+    assert "from a repository\n" in capfd.readouterr().out
+
+
+def test_a_private_base_image_is_pulled_with_the_credentials_of_the_output(
+    pod: Pods, services: Services, tmp_path: Path
+) -> None:
+    own = tmp_path / "registry"
+    own.mkdir()
+    private = services.secure_client("team/private", own / "ca.crt")
+    app = pod(source=inline("FROM busybox:1.36\n"), output={"image": f"{services.secure}/team/private"})
+    app.root = tmp_path / "pods"
+    app.root.mkdir()
+    app.spec["output"]["secretRefs"] = [{"name": "registry"}]
+    app.secrets["docker/0"] = docker_config(services.secure, USER, PASSWORD)
+    digest = app.built().digest
+    assert private.exists(digest)
+    image = f"{services.registry}/team/on-private"
+    source = inline(f"FROM {services.secure}/team/private@{digest}\n")
+    on_it = pod({"docker/0": app.secrets["docker/0"]}, source=source)
+    on_it.root = app.root
+    on_it.spec["output"] = {"image": image, "secretRefs": [{"name": "registry"}]}
+    assert on_it.built().digest
+    # By digest a builder that has pulled it once has it.
+    without = pod(source=inline(f"FROM {services.secure}/team/private:1\n"), output={"image": image})
+    without.root = app.root
+    failure = without.failed(*BUILD)
+    assert (failure.reason, "output.secretRefs" in failure.message) == (Reason.BASE_IMAGE_DENIED, True)

@@ -13,20 +13,17 @@ from multiarchbuild.api.results import Resolved, Source
 from multiarchbuild.steps import archive
 from tests.steps.conftest import PASSWORD, USER, Pods, Services, docker_config
 from tests.steps.servers import free_port
-from tests.steps.source_servers import (
-    CONTENT,
-    FileServer,
-    Registry,
-    SshServer,
-    make_key,
-    sha256,
-    ssh_server,
-    tar,
-)
+from tests.steps.source_servers import FileServer, SshServer, make_key, ssh_server
+from tests.support.artifacts import CONTENT, Registry, sha256, tar
 
 BUILD = ("build", "--platform=linux/amd64")
 SHOW = "FROM busybox:1.36\nCOPY . /src\nRUN cat /src/hello.txt && date -r /src/hello.txt +at-%s\n"
 FILES = {"Dockerfile": SHOW, "hello.txt": "hello\n"}
+
+
+def saying(text: str) -> dict[str, str]:
+    """Return files of a build that prints `text`; what was printed once comes from the cache afterwards."""
+    return {**FILES, "hello.txt": f"{text}\n"}
 
 
 @pytest.fixture
@@ -59,9 +56,9 @@ def http(server: FileServer, content: bytes, path: str = "app.tar.gz", **more: A
 def test_a_tar_is_built_and_dated_by_its_newest_file(
     pod: Pods, files: FileServer, mode: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pod(source=http(files, tar(FILES, mode=mode))).built()
+    pod(source=http(files, tar(saying(f"hello {mode}"), mode=mode))).built()
     log = capfd.readouterr().out
-    assert "hello\n" in log
+    assert f"hello {mode}\n" in log
     assert "at-1700000000\n" in log
 
 
@@ -172,22 +169,24 @@ def artifact(services: Services, repository: str, reference: str, **more: Any) -
 def test_an_artifact_is_built_by_its_digest(
     pod: Pods, services: Services, registry: Registry, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = registry.push("sources/app", "v1", (CONTENT, tar({f"app/{name}": text for name, text in FILES.items()})))
+    digest = registry.push(
+        "sources/app", "v1", (CONTENT, tar({f"app/{name}": text for name, text in saying("artifact").items()}))
+    )
     pod(source=artifact(services, "sources/app", f"@{digest}", subdirectory="app")).built()
-    assert "hello\n" in capfd.readouterr().out
+    assert "artifact\n" in capfd.readouterr().out
 
 
 def test_a_tag_is_resolved_once_and_what_it_meant_is_built(
     pod: Pods, services: Services, registry: Registry, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = registry.push("sources/tag", "v1", (CONTENT, tar(FILES)))
+    first = registry.push("sources/tag", "v1", (CONTENT, tar(saying("first"))))
     source = artifact(services, "sources/tag", ":v1")
     outcome = pod(source=source).run("resolve")
     assert isinstance(outcome, Resolved), outcome
     assert (outcome.source.digest, outcome.source.ref) == (first, "v1")
-    registry.push("sources/tag", "v1", (CONTENT, tar({**FILES, "hello.txt": "other\n"})))
+    registry.push("sources/tag", "v1", (CONTENT, tar(saying("second"))))
     pod(source=source).built(source=outcome.source)
-    assert "hello\n" in capfd.readouterr().out
+    assert "first\n" in capfd.readouterr().out
 
 
 def test_an_artifact_of_another_tool_is_built_where_it_has_one_layer(
@@ -246,11 +245,11 @@ def test_failures_of_artifacts_have_their_reasons(pod: Pods, services: Services,
 def test_the_artifact_of_flux_is_built_if_it_is_what_flux_says(
     pod: Pods, files: FileServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    files.files["app.tar.gz"] = content = tar(FILES, time=0)
+    files.files["app.tar.gz"] = content = tar(saying("flux"), time=0)
     spec = {"flux": {"kind": "GitRepository", "name": "app"}}
     source = Source(url=files.url("app.tar.gz"), digest=sha256(content), revision="main@sha1:1")
     pod(source=spec).built(source=source)
-    assert "hello\n" in capfd.readouterr().out
+    assert "flux\n" in capfd.readouterr().out
     files.files["app.tar.gz"] = tar({**FILES, "evil": ""})
     failure = pod(source=spec).failed(*BUILD, source=source)
     assert failure.reason is Reason.SOURCE_CHECKSUM_MISMATCH
@@ -271,25 +270,22 @@ def ssh_source(sshd: SshServer, services: Services, name: str) -> dict[str, Any]
 def test_a_repository_over_ssh_with_submodules(
     pod: Pods, services: Services, sshd: SshServer, key: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    services.git.commit("ssh-sub", {"hello.txt": "from the submodule\n"})
-    commit = services.git.commit(
-        "ssh-app", {"Dockerfile": "FROM busybox:1.36\nCOPY . /src\nRUN cat /src/sub/hello.txt\n"}
-    )
-    work = services.git.root / ".work-ssh-app"
-    services.git._git(
-        work, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--force", "../ssh-sub", "sub"
-    )
+    app, sub = f"ssh-app-{key}", f"ssh-sub-{key}"
+    services.git.commit(sub, {"hello.txt": f"from the submodule by {key}\n"})
+    commit = services.git.commit(app, {"Dockerfile": "FROM busybox:1.36\nCOPY . /src\nRUN cat /src/sub/hello.txt\n"})
+    work = services.git.root / f".work-{app}"
+    services.git._git(work, "remote", "add", "origin", str(services.git.root / app))
+    services.git._git(work, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", f"../{sub}", "sub")
     services.git._git(work, "commit", "--quiet", "--message=submodule")
-    services.git._git(work, "push", "--quiet", str(services.git.root / "ssh-app"), "HEAD:refs/heads/main")
-    services.git._git(work, "reset", "--quiet", "--hard", commit)
+    services.git._git(work, "push", "--quiet", "origin", "HEAD:refs/heads/main")
     # Windows line ends, and no last one: what people paste into Secrets.
     secrets = {"git": {key: sshd.key.rstrip("\n").replace("\n", "\r\n"), "known_hosts": sshd.known_hosts}}
-    source = ssh_source(sshd, services, "ssh-app")
+    source = ssh_source(sshd, services, app)
     outcome = pod(secrets, source=source).run("resolve")
     assert isinstance(outcome, Resolved), outcome
     assert outcome.source.commit != commit
     pod(secrets, source=source).built(source=outcome.source)
-    assert "from the submodule\n" in capfd.readouterr().out
+    assert f"from the submodule by {key}\n" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -343,7 +339,7 @@ def pointer(content: bytes) -> str:
 def test_files_in_lfs_are_fetched_with_the_credentials_of_the_repository(
     pod: Pods, services: Services, access: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    content = b"large and in LFS\n"
+    content = f"large and in LFS {access}\n".encode()
     services.git.lfs[sha256(content).removeprefix("sha256:")] = content
     files = {".gitattributes": LFS_ATTRIBUTES, "Dockerfile": LFS_DOCKERFILE, "large.bin": pointer(content)}
     commit = services.git.commit("lfs", files)
@@ -353,7 +349,7 @@ def test_files_in_lfs_are_fetched_with_the_credentials_of_the_repository(
         source["git"] |= {"secretRef": {"name": "git"}}  # type: ignore[dict-item]
         secrets = {"git": {"username": services.git.user, "password": services.git.password}}
     pod(secrets, source=source).built(source=Source(commit=commit))
-    assert "large and in LFS\n" in capfd.readouterr().out
+    assert content.decode() in capfd.readouterr().out
 
 
 def test_a_file_that_lfs_does_not_have_is_never_built_as_its_pointer(pod: Pods, services: Services) -> None:

@@ -1,5 +1,6 @@
 """A git server in the cluster, and repositories made in it commit by commit."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,13 @@ class GitServer:
         for setting in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
             self.run("git", "-C", f"/srv/git/{name}", "config", setting, "true")
         return Repository(self, name)
+
+    def file(self, name: str, content: bytes, *, private: bool = False) -> str:
+        """Serve a file and return its URL."""
+        path = f"/srv/git/files/{name}"
+        script = f"mkdir -p {path.rpartition('/')[0]} && base64 -d > {path}"
+        self.run("sh", "-c", script, stdin=base64.b64encode(content).decode())
+        return f"http://git.{NAMESPACE}.svc/{'private-' if private else ''}files/{name}"
 
     def run(self, *argv: str, stdin: str = "") -> str:
         """Run a program in the pod and return what it printed."""

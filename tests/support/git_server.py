@@ -1,6 +1,7 @@
 """A git server over http, run inside a pod: git's own `http-backend` with basic authentication in front of it.
 
-/open/<repository> is for everybody; /private/<repository> demands the user `reader`, or any user with a token.
+/open/<repository> is for everybody; /private/<repository> demands the user `reader`, or any user with a token. Files
+below /files and /private-files are served likewise.
 Source: https://git-scm.com/docs/git-http-backend and RFC 3875 (CGI).
 """
 
@@ -42,8 +43,12 @@ class Handler(BaseHTTPRequestHandler):
     def serve(self, body: bytes) -> None:
         url = urlsplit(self.path)
         access, _, path = url.path.lstrip("/").partition("/")
-        if access == "private" and not self.authenticated():
+        if access.startswith("private") and not self.authenticated():
             self.answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?")
+            return
+        if access.endswith("files"):
+            file = ROOT / "files" / path
+            self.answer(200 if file.is_file() else 404, {}, file.read_bytes() if file.is_file() else b"")
             return
         environ = {
             **os.environ,

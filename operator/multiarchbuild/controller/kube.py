@@ -156,6 +156,14 @@ class Kube:
     ) -> None:
         await self.api_client.close()
 
+    async def served(self, group_version: str) -> frozenset[str]:
+        """Return the plurals of what the API server serves in a group and version, none where it has none."""
+        try:
+            answer = await self._request("GET", f"/apis/{group_version}")
+        except NotFound:
+            return frozenset()
+        return frozenset(str(resource["name"]) for resource in answer.get("resources", ()))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         """Return the object as the API server has it now."""
         return await self._request("GET", kind.path(namespace, name))

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -17,7 +18,7 @@ from kubernetes.aio.config import ConfigException
 from multiarchbuild import __version__
 from multiarchbuild.plan.policy import Policy
 
-from . import health, logs
+from . import flux, health, logs
 from .apply import Applier, Render
 from .kube import BUILDS, Forbidden, Kube, NotFound, Transient, load_configuration, own_namespace
 from .leader import Leadership
@@ -58,6 +59,8 @@ class Options:
     host: str
     port: int
     leader_elect: bool
+    flux: bool
+    """Whether objects of Flux may be sources."""
 
 
 def main(argv: list[str]) -> int:
@@ -74,7 +77,7 @@ def main(argv: list[str]) -> int:
 
     namespaces = () if "all" in arguments.namespace else tuple(dict.fromkeys(arguments.namespace))
     host, port = arguments.listen
-    return run(Options(policy, namespaces, host, port, arguments.leader_elect), decide, render)
+    return run(Options(policy, namespaces, host, port, arguments.leader_elect, arguments.flux), decide, render)
 
 
 def run(options: Options, decide: Decide, render: Render) -> int:
@@ -128,8 +131,15 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
 
         nodes = Nodes(kube, loop.time)
         applier = Applier(kube, render, options.policy, identity)
+        sources = flux.Sources(kube, enabled=options.flux)
         reconciler = Reconciler(
-            kube=kube, decide=decide, applier=applier, nodes=nodes, policy=options.policy, metrics=metrics
+            kube=kube,
+            decide=decide,
+            applier=applier,
+            nodes=nodes,
+            sources=sources,
+            policy=options.policy,
+            metrics=metrics,
         )
 
         def nodes_changed() -> None:
@@ -140,8 +150,18 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
         def seen(resource: str) -> None:
             metrics.watch_last_event.labels(resource).set_to_current_time()
 
-        watcher = Watcher(load_configuration, options.namespaces, Sink(queue.add, nodes_changed, seen))
+        def source_changed(ref: flux.Ref) -> None:
+            for key in sources.users(ref):
+                queue.add(key)
+
+        sink = Sink(queue.add, nodes_changed, seen)
+        watcher = Watcher(load_configuration, options.namespaces, sink)
         group.create_task(_watch(watcher))
+        if options.flux:
+            # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
+            quiet = Sink(queue.add, nodes_changed, lambda _: None)
+            connect = partial(flux.FluxWatcher, load_configuration, options.namespaces, quiet)
+            group.create_task(flux.follow(kube, lambda kinds: connect(kinds, source_changed)))
         for _ in range(WORKERS):
             group.create_task(work(queue, reconciler, metrics))
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS
@@ -232,6 +252,12 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="do nothing unless this process holds the Lease (default)",
+    )
+    parser.add_argument(
+        "--flux",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let objects of Flux be sources, in a cluster that has them (default)",
     )
     return parser
 

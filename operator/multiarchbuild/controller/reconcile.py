@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from multiarchbuild.plan.decide import Children, Decision
 from multiarchbuild.plan.policy import Policy
 
 from .apply import Applier, Gone, Rejected
+from .flux import Sources
 from .kube import BUILDS, Conflict, Kube, KubeError, NotFound, Transient
 from .logs import logger
 from .metrics import Metrics
@@ -43,11 +45,19 @@ class Reconciler:
     """Looks at builds, one call each."""
 
     def __init__(
-        self, *, kube: Kube, decide: Decide, applier: Applier, nodes: Nodes, policy: Policy, metrics: Metrics
+        self,
+        *,
+        kube: Kube,
+        decide: Decide,
+        applier: Applier,
+        nodes: Nodes,
+        sources: Sources,
+        policy: Policy,
+        metrics: Metrics,
     ) -> None:
         """Keep no state but which builds have a run that is going on."""
         self._kube, self._decide, self._applier = kube, decide, applier
-        self._nodes, self._policy, self._metrics = nodes, policy, metrics
+        self._nodes, self._sources, self._policy, self._metrics = nodes, sources, policy, metrics
         self.active: set[Key] = set()
         """Builds with a run that is going on: what a change of nodes may concern."""
 
@@ -81,7 +91,8 @@ class Reconciler:
         self, key: Key, build: MultiArchBuild, manifest: Mapping[str, Any], now: datetime
     ) -> float | None:
         meta = build.metadata
-        children = await children_of(self._kube, meta.namespace, meta.uid)
+        artifact = await self._sources.artifact_for(key, build)
+        children = replace(await children_of(self._kube, meta.namespace, meta.uid), artifact=artifact)
         decision = self._decide(build, children, await self._nodes.get(), self._policy, now)
         try:
             for action in decision.before:
@@ -142,6 +153,7 @@ class Reconciler:
         self._metrics.builds_active.set(len(self.active))
 
     def _leave(self, key: Key) -> None:
+        self._sources.forget(key)
         self.active.discard(key)
         self._metrics.builds_active.set(len(self.active))
 

@@ -159,6 +159,12 @@ class Watcher:
             configuration = await self._connect()
             return kopf.AiohttpSession(server=configuration.host, aiohttp_session=await self._session(configuration))
 
+        self._handle(registry)
+        return registry
+
+    def _handle(self, registry: kopf.OperatorRegistry) -> None:
+        """Register what is watched."""
+
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
         async def build(namespace: str | None, name: str | None, **_: Any) -> None:
             self._event(PLURAL)
@@ -176,8 +182,6 @@ class Watcher:
             self._event("nodes")
             if self._placement_changed(event["type"], event["object"]):
                 self._call(self._sink.nodes_changed)
-
-        return registry
 
     async def _session(self, configuration: Configuration) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()

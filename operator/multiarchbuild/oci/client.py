@@ -61,11 +61,11 @@ class Client:
             raise RefusedError(f"{self.repository.registry} sent other bytes than {self.repository}@{digest}")
         return manifest
 
-    def tagged(self, tag: str) -> Manifest:
-        """Return the manifest or index that `tag` points to now."""
-        response = self._request("GET", self._manifest_url(tag), headers={"Accept": ", ".join(MEDIA_TYPES)})
-        if len(response.data) > _MANIFEST_LIMIT:
-            raise RefusedError(f"{self.repository}:{tag} is larger than a manifest may be")
+    def resolve(self, reference: str) -> Manifest:
+        """Return the manifest or index that a tag or a digest names."""
+        if reference.startswith("sha256:"):
+            return self.get(reference)
+        response = self._request("GET", self._manifest_url(reference), headers={"Accept": ", ".join(MEDIA_TYPES)})
         return Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
 
     def blob(self, digest: str) -> Iterator[bytes]:

@@ -31,7 +31,7 @@ def digest_of_tag(mounts: Mounts, image: str) -> str:
     registry = client(mounts, registry_keychain(mounts), image)
     tag = image.rpartition(":")[2]
     try:
-        return registry.tagged(tag).digest
+        return registry.resolve(tag).digest
     except RegistryError as error:
         raise _failure(error, image) from error
 

@@ -5,6 +5,7 @@ ref or password is reported while the builder is still starting.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,7 @@ _CONNECT_TIMEOUT = 10.0
 """Seconds; git itself waits for minutes."""
 _STALL = {"GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "30"}
 """Less than 1000 bytes a second for 30 seconds is a server that has stopped answering."""
+_SHA256_COMMIT = re.compile("[0-9a-f]{64}")
 _SHA256 = "mismatched algorithms: client sha1; server sha256"
 _NO_UNADVERTISED = "does not allow request for unadvertised object"
 
@@ -55,6 +57,9 @@ def connect(mounts: Mounts, source: GitSource, folder: Path) -> Remote:
 
 
 def _init(remote: Remote, object_format: str) -> None:
+    """Make the local repository anew."""
+    if remote.folder.exists():
+        shutil.rmtree(remote.folder)
     remote.folder.mkdir(parents=True)
     _git(remote, "init", "--quiet", f"--object-format={object_format}", ".")
     _git(remote, "remote", "add", "origin", remote.source.url)
@@ -67,12 +72,14 @@ def fetch(remote: Remote, ref: str, *, history_only: bool) -> Source:
         StepError: there is no such ref or commit, the server refuses, or it cannot be reached.
     """
     only = ["--filter=tree:0"] if history_only else []
+    if _SHA256_COMMIT.fullmatch(ref):
+        # In a repository of SHA-1 it would be the name of a branch.
+        _init(remote, "sha256")
     try:
         found = _fetch(remote, ref, only)
     except StepError as error:
         if _SHA256 not in error.log_tail:
             raise
-        shutil.rmtree(remote.folder)
         _init(remote, "sha256")
         found = _fetch(remote, ref, only)
     described = _git(remote, "log", "-1", "--format=%H%n%ct%n%an <%ae>", f"{found}^{{commit}}")

@@ -93,3 +93,16 @@ def test_options_of_the_build() -> None:
         '--secret=id=npm,"src=/s,x/token"',
         "--ssh=default=/k",
     } <= set(found)
+
+
+def frontend_options(found: list[str]) -> list[str]:
+    return [one for one in found if "cmdline" in one or "BUILDKIT_SYNTAX" in one]
+
+
+def test_the_frontend_of_the_policy_overrides_what_a_build_asks_for() -> None:
+    asked = spec(build={"args": {"BUILDKIT_SYNTAX": "example.com/own:1"}})
+    assert frontend_options(arguments(asked)) == ["--opt=build-arg:BUILDKIT_SYNTAX=example.com/own:1"]
+    assert frontend_options(arguments(asked, frontend="builtin")) == ["--opt=cmdline=builtin"]
+    image = "registry.test/mirror/dockerfile:1"
+    assert frontend_options(arguments(asked, frontend=image)) == [f"--opt=build-arg:BUILDKIT_SYNTAX={image}"]
+    assert frontend_options(arguments(spec())) == []

@@ -1,0 +1,89 @@
+"""Which builds a change of a Flux object concerns, and what is said of one that can't be read."""
+
+from typing import Any, cast
+
+import pytest
+
+from multiarchbuild.api.source import FluxKind
+from multiarchbuild.controller.flux import Ref, Sources
+from multiarchbuild.controller.kube import Forbidden, Kind, Kube, KubeError, NotFound, Transient
+from multiarchbuild.controller.watch import Key
+from tests.unit.plan.world import FLUX, INLINE, build, flux_object
+
+KEY = Key("team-a", "app")
+REF = Ref(FluxKind.GIT_REPOSITORY, "team-a", "app")
+
+
+class Server:
+    """An API server with one answer."""
+
+    def __init__(self, answer: dict[str, Any] | KubeError) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        self.asked.append((kind.path(namespace, name), namespace, name))
+        if isinstance(self.answer, KubeError):
+            raise self.answer
+        return self.answer
+
+
+def sources(answer: dict[str, Any] | KubeError, *, enabled: bool = True) -> tuple[Sources, Server]:
+    server = Server(answer)
+    return Sources(cast("Kube", server), enabled=enabled), server
+
+
+async def test_a_change_of_an_object_concerns_the_builds_that_use_it() -> None:
+    found, server = sources(flux_object("a" * 40))
+    artifact = await found.artifact_for(KEY, build(source=FLUX))
+    assert artifact
+    assert artifact.source
+    assert server.asked[0][0] == "/apis/source.toolkit.fluxcd.io/v1/namespaces/team-a/gitrepositories/app"
+    assert list(found.users(REF)) == [KEY]
+    assert list(found.users(REF._replace(namespace="team-b"))) == []
+    assert list(found.users(REF._replace(kind=FluxKind.BUCKET))) == []
+
+
+async def test_it_is_known_before_it_is_read_so_that_no_change_is_missed() -> None:
+    found, _ = sources(Transient("away"))
+    with pytest.raises(Transient):
+        await found.artifact_for(KEY, build(source=FLUX))
+    assert list(found.users(REF)) == [KEY]
+
+
+async def test_a_build_that_uses_another_source_or_is_gone_is_forgotten() -> None:
+    found, _ = sources(flux_object("a" * 40))
+    await found.artifact_for(KEY, build(source=FLUX))
+    await found.artifact_for(KEY, build(source={"flux": {**FLUX["flux"], "name": "other"}}))
+    assert list(found.users(REF)) == []
+    await found.artifact_for(KEY, build(source=INLINE))
+    assert list(found.users(REF._replace(name="other"))) == []
+    await found.artifact_for(KEY, build(source=FLUX))
+    found.forget(KEY)
+    found.forget(KEY)
+    assert list(found.users(REF)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (NotFound('gitrepositories.source.toolkit.fluxcd.io "app" not found'), "does not exist in namespace 'team-a'"),
+        (NotFound("the server could not find the requested resource"), "install Flux (source.toolkit.fluxcd.io/v1)"),
+        (Forbidden("no"), "chart: flux.enabled"),
+        ({}, "has no artifact yet"),
+    ],
+)
+async def test_what_can_not_be_had_is_said_with_the_remedy(answer: dict[str, Any] | KubeError, words: str) -> None:
+    found, _ = sources(answer)
+    artifact = await found.artifact_for(KEY, build(source=FLUX))
+    assert artifact
+    assert artifact.source is None
+    assert words in artifact.problem
+
+
+async def test_an_operator_without_flux_asks_nothing() -> None:
+    found, server = sources(flux_object("a" * 40), enabled=False)
+    artifact = await found.artifact_for(KEY, build(source=FLUX))
+    assert artifact
+    assert "--flux" in artifact.problem
+    assert server.asked == []
