@@ -12,6 +12,7 @@ from . import events, retention, runs, summary
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
 from .context import Context
+from .identity import fingerprint
 from .policy import Policy
 
 
@@ -77,11 +78,14 @@ def _status(
 ) -> Status:
     old, spec, generation = build.status, build.spec, build.metadata.generation
     image = image or old.image
+    current = run is None or run.inputs == fingerprint(spec).inputs
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
     return summary.fit(
         Status(
             observed_generation=generation,
-            conditions=summary.conditions(old.conditions, run, generation, now, suspended=spec.suspend),
+            conditions=summary.conditions(
+                old.conditions, run, generation, now, suspended=spec.suspend, current=current
+            ),
             image=image,
             run=run,
             platforms=summary.platforms_column(run, len(spec.platforms)),

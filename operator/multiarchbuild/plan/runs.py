@@ -48,7 +48,13 @@ class RunProgress:
 def rebuild_request(build: MultiArchBuild) -> str | None:
     """Return the value of the rebuild annotation, or None where it has none or none that is an RFC 3339 time."""
     value = build.metadata.annotations.get(REBUILD_ANNOTATION, "")
-    return value if _RFC3339.fullmatch(value) else None
+    if not _RFC3339.fullmatch(value):
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return value
 
 
 def next_run(build: MultiArchBuild, now: datetime) -> RunStatus | None:
@@ -71,6 +77,9 @@ def next_run(build: MultiArchBuild, now: datetime) -> RunStatus | None:
 
 def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool:
     if last.inputs != wanted.inputs or (request is not None and request != last.request):
+        return True
+    # Superseded while suspend was true: it stays unbuilt even if the spec is again what it was.
+    if last.result is Result.SUPERSEDED:
         return True
     return last.result is not Result.SUCCEEDED and last.execution != wanted.execution
 
