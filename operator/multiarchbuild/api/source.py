@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from . import limits
 from .base import Model
-from .names import NameRef, relative_path
+from .names import NO_NUL, NameRef, relative_path
 from .schema import Rule, keys_match, matches, model_rules
 
 MAX_INLINE_BYTES = 256 * 1024
@@ -21,6 +21,7 @@ class GitSource(Model):
     url: Annotated[
         str,
         Field(min_length=1, max_length=2048),
+        NO_NUL,
         matches(
             r"https?://[^\s#]+",
             "must be an http:// or https:// URL without spaces or '#': write the branch, tag or commit into "
@@ -44,6 +45,7 @@ class GitSource(Model):
     subdirectory: Annotated[
         str,
         Field(max_length=1024),
+        NO_NUL,
         relative_path(
             "must be a relative path inside the repository, without '..' or ':'",
             also="!self.contains(':')",
