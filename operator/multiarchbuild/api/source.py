@@ -1,8 +1,9 @@
 """`spec.source`: where the build context comes from."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from . import limits
 from .base import Model
@@ -15,6 +16,26 @@ MAX_INLINE_BYTES = 256 * 1024
 _SEGMENT = r"([A-Za-z0-9_@+-]|\.[A-Za-z0-9_@+-]|\.\.[A-Za-z0-9_.@+-])[A-Za-z0-9_.@+-]*"
 
 
+def _reachable(url: str) -> str:
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("must name a host, and a port only as :1 to :65535")
+    return url
+
+
+def _files_beside_folders(files: dict[str, str]) -> dict[str, str]:
+    for path in files:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in files:
+                raise ValueError(f"{above!r} cannot be a file and, for {path!r}, a folder: rename one of them")
+            above = above.rpartition("/")[0]
+    return files
+
+
 class GitSource(Model):
     """A git repository over http or https."""
 
@@ -22,6 +43,7 @@ class GitSource(Model):
         str,
         Field(min_length=1, max_length=2048),
         NO_NUL,
+        AfterValidator(_reachable),
         matches(
             r"https?://[^\s#]+",
             "must be an http:// or https:// URL without spaces or '#': write the branch, tag or commit into "
@@ -62,6 +84,7 @@ class InlineSource(Model):
     files: Annotated[
         dict[str, Annotated[str, Field(max_length=MAX_INLINE_BYTES)]],
         Field(min_length=1, max_length=64),
+        AfterValidator(_files_beside_folders),
         keys_match(
             f"{_SEGMENT}(/{_SEGMENT})*",
             "each name must be a relative path such as src/index.js, without '..' or '.', of at most 253 characters",

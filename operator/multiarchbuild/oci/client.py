@@ -12,11 +12,9 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from .auth import Authenticator
 from .credentials import Credentials
 from .errors import DeniedError, NotFoundError, RefusedError, RegistryError, UnreachableError
+from .http import Answer, TooLargeError, ask, same_origin
 from .index import MEDIA_TYPES, Manifest
 from .names import Repository
-
-_MANIFEST_LIMIT = 4 * 1024 * 1024
-"""Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
 
 _RETRY = urllib3.Retry(
     total=6,
@@ -50,13 +48,13 @@ class Client:
     _auth: Authenticator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._auth = Authenticator(self.http, self.credentials)
+        self._auth = Authenticator(self.http, self.credentials, self.plain_http)
 
     def get(self, digest: str) -> Manifest:
         """Return the manifest or index with this digest, its bytes checked against it."""
         response = self._request("GET", self._manifest_url(digest), headers={"Accept": ", ".join(MEDIA_TYPES)})
-        manifest = Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
-        if len(manifest.raw) > _MANIFEST_LIMIT or manifest.digest != digest:
+        manifest = Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.body)
+        if manifest.digest != digest:
             raise RefusedError(f"{self.repository.registry} sent other bytes than {self.repository}@{digest}")
         return manifest
 
@@ -77,10 +75,10 @@ class Client:
     def check_push(self) -> None:
         """Raise unless these credentials may push: begin an upload and cancel it."""
         url = self._url("blobs/uploads/")
-        response = self._request("POST", url)
-        if location := response.headers.get("Location"):
-            # Not every registry can cancel an upload; what is left over expires there.
-            self._send("DELETE", urljoin(url, location), {}, b"", retries=False)
+        upload = _join(url, self._request("POST", url).headers.get("Location", ""))
+        # Not every registry can cancel an upload; what is left over expires there. Another host is none of ours.
+        if upload != url and same_origin(upload, url):
+            self._send("DELETE", upload, {}, b"", retries=False)
 
     def check_reachable(self) -> None:
         """Raise UnreachableError unless the registry answers at all, whatever it says. Asks once."""
@@ -96,16 +94,15 @@ class Client:
     def _manifest_url(self, reference: str) -> str:
         return self._url(f"manifests/{reference}")
 
-    def _request(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
-    ) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
         response = self._send(method, url, headers or {}, body)
-        if response.status == HTTPStatus.UNAUTHORIZED:
+        # What another host asks for, to which the registry has redirected, it does not get.
+        if response.status == HTTPStatus.UNAUTHORIZED and same_origin(response.url, url):
             scope = f"repository:{self.repository.path}:{'pull' if method in ('GET', 'HEAD') else 'pull,push'}"
             try:
                 self._auth.answer(response.headers.get("WWW-Authenticate", ""), scope)
             except HTTPError as error:
-                raise self._unreachable(error) from error
+                raise self._without_answer(error) from error
             response = self._send(method, url, headers or {}, body)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise self._failure(method, response)
@@ -119,19 +116,26 @@ class Client:
         body: bytes,
         *,
         retries: urllib3.Retry | bool | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         try:
-            return self.http.request(
-                method, url, headers={**headers, **self._auth.headers}, body=body or None, retries=retries
+            return ask(
+                self.http,
+                method,
+                url,
+                headers={**headers, **self._auth.headers},
+                body=body or None,
+                retries=retries,
             )
         except HTTPError as error:
-            raise self._unreachable(error) from error
+            raise self._without_answer(error) from error
 
-    def _unreachable(self, error: HTTPError) -> RegistryError:
+    def _without_answer(self, error: HTTPError) -> RegistryError:
+        if isinstance(error, TooLargeError):
+            return RefusedError(f"{self.repository.registry} sends too much: {error}")
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         return UnreachableError(f"{self.repository.registry} cannot be reached: {_plain(cause)}")
 
-    def _failure(self, method: str, response: urllib3.BaseHTTPResponse) -> RegistryError:
+    def _failure(self, method: str, response: Answer) -> RegistryError:
         kind: type[RegistryError]
         match response.status:
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
@@ -140,9 +144,9 @@ class Client:
                 kind = NotFoundError
             case _:
                 kind = RefusedError
-        said = _said(response.data)
+        said = _said(response.body)
         return kind(
-            f"{self.repository.registry} answered {response.status} {response.reason or ''}".rstrip()
+            f"{self.repository.registry} answered {response.status} {response.reason}".rstrip()
             + f" to {method} for {self.repository.path}"
             + (f": {said}" if said else "")
         )
@@ -153,8 +157,15 @@ def _said(body: bytes) -> str:
     try:
         errors = json.loads(body)["errors"]
         return "; ".join(str(entry.get("message") or entry["code"]) for entry in errors)[:500]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
+
+
+def _join(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return url
 
 
 def _plain(error: BaseException) -> str:

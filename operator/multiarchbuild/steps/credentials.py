@@ -47,12 +47,12 @@ def git_credentials(mounts: Mounts) -> tuple[str, str] | None:
     password = next((key for key in ("password", "token") if key in keys), None)
     if password is None:
         raise _invalid(name, where, f"it needs `username` and `password`, or `token`, and has {_list(keys)}")
-    user = (folder / "username").read_text() if "username" in keys else _TOKEN_USER
-    secret = (folder / password).read_text()
+    user = _text(folder / "username", name, where) if "username" in keys else _TOKEN_USER
+    secret = _text(folder / password, name, where)
     # A line break at the end comes from `--from-file`; one inside would end the credential.
     user, secret = user.rstrip("\r\n"), secret.rstrip("\r\n")
-    if not secret or any(character in user + secret for character in "\r\n\0"):
-        raise _invalid(name, where, f"`{password}` must be one line that is not empty")
+    if not user or not secret or any(character in user + secret for character in "\r\n\0"):
+        raise _invalid(name, where, f"`username` and `{password}` must be one line each, and not empty")
     return user, secret
 
 
@@ -86,10 +86,14 @@ def ssh_key(mounts: Mounts) -> Path | None:
 
 def _read(mounts: Mounts, folder: str, key: str, name: str, where: str) -> str:
     _require(mounts, folder, key, name, where)
+    return _text(mounts.at(folder) / key, name, where)
+
+
+def _text(file: Path, name: str, where: str) -> str:
     try:
-        return (mounts.at(folder) / key).read_text()
+        return file.read_text()
     except UnicodeDecodeError as error:
-        raise _invalid(name, where, f"`{key}` is not text") from error
+        raise _invalid(name, where, f"`{file.name}` is not text") from error
 
 
 def _require(mounts: Mounts, folder: str, key: str, name: str, where: str) -> None:
