@@ -22,9 +22,11 @@ def world(**fields: Any) -> World:
 def told(w: World) -> list[EventRecord]:
     """Reconcile until nothing changes and return the Events."""
     events: list[EventRecord] = []
-    while decided := w.reconcile().events:
+    for _ in range(9):
+        if not (decided := w.reconcile().events):
+            return events
         events += decided
-    return events
+    raise AssertionError(f"it never comes to rest: {events[-1]}")
 
 
 def short(events: list[EventRecord]) -> Told:

@@ -3,9 +3,11 @@
 import base64
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 from pydantic import ValidationError
 
 from multiarchbuild.api import mounts as paths
-from multiarchbuild.api.inputs import Inputs
+from multiarchbuild.api.inputs import Inputs, Registry
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Failure, load
 from multiarchbuild.api.source import GitSource
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.steps import credentials, git, source
+from multiarchbuild.oci.credentials import Keychain
+from multiarchbuild.oci.http import LIMIT
+from multiarchbuild.steps import build, credentials, git, source
 from multiarchbuild.steps.classify import classify
 from multiarchbuild.steps.errors import StepError
 from multiarchbuild.steps.mounts import Mounts
@@ -41,10 +45,13 @@ def spec(**parts: Any) -> Spec:
     )
 
 
-def mounted(root: Path, secrets: Mapping[str, Mapping[str, bytes]] | None = None, **parts: Any) -> Mounts:
+def mounted(
+    root: Path, secrets: Mapping[str, Mapping[str, bytes]] | None = None, *, plain_http: str = "", **parts: Any
+) -> Mounts:
     """Return the mounts of a pod with these Secrets, by their folders."""
     mounts = Mounts(root)
-    inputs = Inputs(namespace="team", name="app", run="r", spec=spec(**parts))
+    registries = (Registry(host=plain_http, plain_http=True),) if plain_http else ()
+    inputs = Inputs(namespace="team", name="app", run="r", spec=spec(**parts), registries=registries)
     for folder in (paths.INPUTS, paths.WORK, "/dev"):
         mounts.at(folder).mkdir(parents=True)
     (mounts.at(paths.INPUTS) / paths.INPUTS_FILE).write_text(inputs.model_dump_json(by_alias=True, exclude_none=True))
@@ -205,6 +212,32 @@ def test_the_ca_bundle_is_whole_whenever_a_thread_reads_it(tmp_path: Path) -> No
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(look, range(64)))
     assert [path.name for path in mounts.work.iterdir()] == ["ca.crt"]
+
+
+# The cache
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Answers with more than anybody wants to read."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(bytes(LIMIT + 1))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_cache_whose_registry_misbehaves_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        mounts = mounted(tmp_path, plain_http=host)
+        usable = build._usable_caches(mounts, Keychain(), [f"{host}/cache:a", "registry.test/team/app:cache-b"])
+        server.shutdown()
+    assert usable == {"registry.test/team/app:cache-b"}
+    assert f"building without the cache at {host}: {host} sends too much" in capsys.readouterr().out
 
 
 # The log
