@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -218,12 +219,17 @@ def test_the_ca_bundle_is_whole_whenever_a_thread_reads_it(tmp_path: Path) -> No
 
 
 class Endless(BaseHTTPRequestHandler):
-    """Answers with more than anybody wants to read."""
+    """Answers with more than anybody wants to read, as long as somebody does."""
+
+    sent = 0
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(bytes(LIMIT + 1))
+        with suppress(OSError):
+            while Endless.sent < 64 * LIMIT:
+                self.wfile.write(bytes(LIMIT))
+                Endless.sent += LIMIT
 
     def log_message(self, *_: object) -> None:
         pass
@@ -237,6 +243,7 @@ def test_a_cache_whose_registry_misbehaves_is_left_out(tmp_path: Path, capsys: p
         usable = build._usable_caches(mounts, Keychain(), [f"{host}/cache:a", "registry.test/team/app:cache-b"])
         server.shutdown()
     assert usable == {"registry.test/team/app:cache-b"}
+    assert Endless.sent < 8 * LIMIT, "what is too much is not read"
     assert f"building without the cache at {host}: {host} sends too much" in capsys.readouterr().out
 
 
