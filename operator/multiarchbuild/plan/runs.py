@@ -249,7 +249,16 @@ def _image(context: Context, published: Published) -> ImageStatus:
 
 
 def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
-    return RunProgress(_update(run, result=result, reason=reason, message=message, finished_at=context.now))
+    platforms = tuple(_stopped(entry, reason) for entry in run.platforms)
+    ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
+    return RunProgress(_update(run, platforms=platforms, **ended))
+
+
+def _stopped(entry: PlatformStatus, reason: Reason) -> PlatformStatus:
+    """Return where a platform stands whose run ends for `reason`: what has not ended by itself never will."""
+    if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
+        return entry
+    return entry.model_copy(update={"phase": Phase.STOPPED, "reason": reason, "message": None})
 
 
 def history_entry(run: RunStatus, result: Result, reason: Reason, digest: str | None, now: datetime) -> HistoryEntry:
@@ -276,7 +285,9 @@ def _which(failed: list[PlatformStatus]) -> str:
 def _standing(run: RunStatus) -> str:
     done = sum(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
     waiting = "; ".join(
-        f"{entry.platform} {entry.phase}" + (f" ({entry.reason}: {entry.message})" if entry.message else "")
+        f"{entry.platform} {entry.reason or entry.phase}: {entry.message}"
+        if entry.message
+        else f"{entry.platform} {entry.phase}"
         for entry in run.platforms
         if entry.phase is not Phase.SUCCEEDED
     )

@@ -1,0 +1,65 @@
+"""A run that ends before all its platforms have: what status says of the others."""
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import CANCEL_ANNOTATION
+from multiarchbuild.api.status import Phase, PlatformStatus, Result
+from multiarchbuild.plan.children import Role
+from tests.unit.plan.world import GIT, World
+
+
+def test_a_source_that_can_not_be_resolved_stops_the_builders_that_wait_for_it() -> None:
+    world = World()
+    world.edit(source=GIT)
+    world.settle()
+    for platform in ("linux/amd64", "linux/arm64"):
+        world.start(world.pod(platform=platform))
+    world.settle()
+    assert [entry.phase for entry in _platforms(world)] == [Phase.RUNNING] * 2
+    world.fail(world.pod(Role.RESOLVE), Reason.GIT_REF_NOT_FOUND, "no such branch")
+    decision = world.settle()
+    assert [(entry.phase, entry.reason, entry.message) for entry in _platforms(world)] == [
+        (Phase.STOPPED, Reason.GIT_REF_NOT_FOUND, None)
+    ] * 2
+    assert not decision.events, "the end of the run says it all"
+    assert not [name for name in world.pods if "resolve" not in name], "builders are let go"
+
+
+def test_cancelling_keeps_what_is_built_and_stops_the_rest() -> None:
+    world = World()
+    world.settle()
+    world.succeed(world.pod(platform="linux/amd64"))
+    world.settle()
+    run = world.status.run
+    assert run is not None
+    world.annotate(CANCEL_ANNOTATION, run.id)
+    world.settle()
+    amd64, arm64 = _platforms(world)
+    assert amd64.phase is Phase.SUCCEEDED
+    assert (arm64.phase, arm64.reason) == (Phase.STOPPED, Reason.CANCELLED)
+
+
+def test_the_message_of_a_run_says_once_why_a_platform_is_not_built() -> None:
+    world = World()
+    world.edit(timeout="5m")
+    world.settle()
+    world.succeed(world.pod(platform="linux/amd64"))
+    world.schedule(world.pod(platform="linux/arm64"))
+    world.settle()
+    run = world.status.run
+    assert run is not None
+    assert run.message == "1/2 platforms built; linux/arm64 Pending: starting the builder"
+    world.advance(301)
+    world.settle()
+    run = world.status.run
+    assert run is not None
+    assert run.result is Result.FAILED
+    assert run.message == (
+        "the run took longer than spec.timeout (5m): 1/2 platforms built; linux/arm64 Pending: starting the builder"
+    )
+    assert _platforms(world)[1].reason is Reason.TIMED_OUT
+
+
+def _platforms(world: World) -> list[PlatformStatus]:
+    run = world.status.run
+    assert run is not None
+    return list(run.platforms)
