@@ -59,6 +59,20 @@ def test_the_message_of_a_run_says_once_why_a_platform_is_not_built() -> None:
     assert _platforms(world)[1].reason is Reason.TIMED_OUT
 
 
+def test_why_a_platform_failed_is_told_by_one_event() -> None:
+    world = World()
+    world.settle()
+    world.succeed(world.pod(platform="linux/amd64"))
+    world.fail(world.pod(platform="linux/arm64"), Reason.BUILD_FAILED, "RUN make failed")
+    events = [event for event in world.reconcile().events if event.reason == Reason.BUILD_FAILED]
+    run = world.status.run
+    assert run is not None
+    assert [event.message for event in events] == [
+        "linux/arm64: RUN make failed",
+        f"run {run.id} failed for linux/arm64; no tag was moved",
+    ]
+
+
 def _platforms(world: World) -> list[PlatformStatus]:
     run = world.status.run
     assert run is not None
