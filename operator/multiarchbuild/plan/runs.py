@@ -31,6 +31,13 @@ from .tags import expand
 
 MAX_AUTHOR = 256
 """Characters of an author in status."""
+_WAITING = (
+    Reason.NO_BUILDER,
+    Reason.UNSCHEDULABLE,
+    Reason.RETRYING,
+    Reason.WAITING_FOR_NATIVE_NODE,
+    Reason.PENDING,
+)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -190,7 +197,7 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
         first = failed[0]
         return _ended(context, run, Result.FAILED, first.reason or Reason.STEP_FAILED, _which(failed))
     if source is not None:
-        run = _update(run, reason=Reason.BUILDING, message=_standing(run))
+        run = _update(run, reason=_reason(run), message=_standing(run))
     return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
 
 
@@ -280,6 +287,14 @@ def _which(failed: list[PlatformStatus]) -> str:
     for entry in failed:
         by_message.setdefault(entry.message or "", []).append(entry.platform)
     return "; ".join(f"{', '.join(platforms)}: {message}" for message, platforms in by_message.items())[:2048]
+
+
+def _reason(run: RunStatus) -> Reason:
+    """Return Building while anything is built, else what has to be waited for, the gravest first."""
+    reasons = {entry.reason for entry in run.platforms if entry.phase is Phase.PENDING}
+    if any(entry.phase is Phase.RUNNING for entry in run.platforms):
+        return Reason.BUILDING
+    return next((reason for reason in _WAITING if reason in reasons), Reason.BUILDING)
 
 
 def _standing(run: RunStatus) -> str:

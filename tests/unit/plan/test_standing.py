@@ -1,10 +1,11 @@
-"""A run that ends before all its platforms have: what status says of the others."""
+"""What status says of a run whose platforms stand at different points, and of one that ends before they all have."""
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
 from multiarchbuild.api.status import Phase, PlatformStatus, Result
 from multiarchbuild.plan.children import Role
-from tests.unit.plan.world import GIT, World
+from multiarchbuild.plan.policy import Policy
+from tests.unit.plan.world import GIT, World, node
 
 
 def test_a_source_that_can_not_be_resolved_stops_the_builders_that_wait_for_it() -> None:
@@ -71,6 +72,26 @@ def test_why_a_platform_failed_is_told_by_one_event() -> None:
         "linux/arm64: RUN make failed",
         f"run {run.id} failed for linux/arm64; no tag was moved",
     ]
+
+
+def test_the_reason_is_what_is_waited_for_while_nothing_is_built() -> None:
+    world = World(nodes=(node("amd64"),), policy=Policy.model_validate({"emulation": {"allowed": False}}))
+    world.edit(scheduling={"nativeWait": "0s"})
+    world.settle()
+    assert _reason(world) is Reason.NO_BUILDER, "the gravest: one platform would start soon"
+    world.start(world.pod(platform="linux/amd64"))
+    world.settle()
+    assert _reason(world) is Reason.BUILDING
+    world.fail(world.pod(platform="linux/amd64"), Reason.REGISTRY_ERROR)
+    world.nodes = (node("amd64"), node("arm64"))
+    world.settle()
+    assert _reason(world) is Reason.RETRYING
+
+
+def _reason(world: World) -> Reason | None:
+    run = world.status.run
+    assert run is not None
+    return run.reason
 
 
 def _platforms(world: World) -> list[PlatformStatus]:
