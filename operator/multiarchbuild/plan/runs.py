@@ -31,6 +31,13 @@ from .tags import expand
 
 MAX_AUTHOR = 256
 """Characters of an author in status."""
+_WAITING = (
+    Reason.NO_BUILDER,
+    Reason.UNSCHEDULABLE,
+    Reason.RETRYING,
+    Reason.WAITING_FOR_NATIVE_NODE,
+    Reason.PENDING,
+)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -199,7 +206,7 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
         first = failed[0]
         return _ended(context, run, Result.FAILED, first.reason or Reason.STEP_FAILED, _which(failed))
     if source is not None:
-        run = _update(run, reason=Reason.BUILDING, message=_standing(run))
+        run = _update(run, reason=_reason(run), message=_standing(run))
     return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
 
 
@@ -258,7 +265,16 @@ def _image(context: Context, published: Published) -> ImageStatus:
 
 
 def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
-    return RunProgress(_update(run, result=result, reason=reason, message=message, finished_at=context.now))
+    platforms = tuple(_stopped(entry, reason) for entry in run.platforms)
+    ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
+    return RunProgress(_update(run, platforms=platforms, **ended))
+
+
+def _stopped(entry: PlatformStatus, reason: Reason) -> PlatformStatus:
+    """Return where a platform stands whose run ends for `reason`: what has not ended by itself never will."""
+    if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
+        return entry
+    return entry.model_copy(update={"phase": Phase.STOPPED, "reason": reason, "message": None})
 
 
 def history_entry(run: RunStatus, result: Result, reason: Reason, digest: str | None, now: datetime) -> HistoryEntry:
@@ -282,10 +298,20 @@ def _which(failed: list[PlatformStatus]) -> str:
     return "; ".join(f"{', '.join(platforms)}: {message}" for message, platforms in by_message.items())[:2048]
 
 
+def _reason(run: RunStatus) -> Reason:
+    """Return Building while anything is built, else what has to be waited for, the gravest first."""
+    reasons = {entry.reason for entry in run.platforms if entry.phase is Phase.PENDING}
+    if any(entry.phase is Phase.RUNNING for entry in run.platforms):
+        return Reason.BUILDING
+    return next((reason for reason in _WAITING if reason in reasons), Reason.BUILDING)
+
+
 def _standing(run: RunStatus) -> str:
     done = sum(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
     waiting = "; ".join(
-        f"{entry.platform} {entry.phase}" + (f" ({entry.reason}: {entry.message})" if entry.message else "")
+        f"{entry.platform} {entry.reason or entry.phase}: {entry.message}"
+        if entry.message
+        else f"{entry.platform} {entry.phase}"
         for entry in run.platforms
         if entry.phase is not Phase.SUCCEEDED
     )
