@@ -50,7 +50,7 @@ cluster: venv ## Bring up the local cluster, or repair it
 
 .PHONY: clean-cluster
 clean-cluster: venv ## Take the local cluster down and leave nothing behind
-	@$(PY) -m tests.cluster down
+	@$(PY) -m tests.cluster down --all
 
 .PHONY: cluster-status
 cluster-status: venv ## Say what runs
@@ -66,3 +66,8 @@ demo: venv $(TARGET) ## The main job: build examples/node for two platforms and 
 .PHONY: install
 install: venv $(TARGET) ## Build the operator's image and install it by its chart
 	@$(PY) -m hack.install
+
+# What takes long and says so comes first; then each test is a line when it ends.
+.PHONY: test
+test: check install ## Everything: check, then the tests on a real cluster
+	@pytest -v -n 2 --dist=loadgroup --durations=20 --ignore=tests/unit tests

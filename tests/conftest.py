@@ -11,15 +11,28 @@ import pytest
 from hack.image import build_image
 from hack.install import install
 from hack.target import Target
-from tests.cluster.fixture import Cluster, cluster
+from tests.cluster import lifecycle, network
+from tests.cluster.fixture import Cluster, bring_up, cluster
+from tests.cluster.layout import OWN_INSTANCE
+from tests.cluster.lifecycle import Wanted
 from tests.cluster.locks import locked
 from tests.support import git
 from tests.support.git import GitServer
 from tests.support.tenant import Tenant
+from tests.support.turns import turn
 
 __all__ = ["cluster"]
 
 _FAILED = pytest.StashKey[bool]()
+_TOGETHER = ("api_server", "services")
+"""Fixtures of which the whole run of the tests has one: who uses them runs in one worker."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what uses the same expensive thing."""
+    for item in items:
+        for fixture in set(_TOGETHER) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,10 +43,30 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Share the cluster with the other worker, or have it alone: `@pytest.mark.xdist_group("alone")`."""
+    if "cluster" not in request.fixturenames:
+        yield
+        return
+    group = request.node.get_closest_marker("xdist_group")
+    with turn(request.getfixturevalue("shared"), alone=group is not None and group.args == ("alone",)):
+        yield
+
+
 @pytest.fixture(scope="session")
-def kubeconfig(cluster: Cluster) -> Path:
-    """The cluster to test against, as its administrator."""
-    return Path(cluster.facts.kubeconfig)
+def api_server() -> Iterator[Path]:
+    """The kubeconfig of a real API server without nodes and without our operator, for this run of the tests alone.
+
+    On the cluster, the operator that is installed there would act on what these tests create.
+    """
+    instance = f"{OWN_INSTANCE[:5]}api"
+    layout = lifecycle.find(instance=instance)
+    if not layout.desired.exists():
+        layout = lifecycle.find(instance=instance, network=network.unused(instance))
+    bring_up(layout, Wanted(nodes=()))
+    yield layout.kubeconfig
+    lifecycle.down(layout)
 
 
 @pytest.fixture(scope="session")

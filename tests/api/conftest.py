@@ -1,9 +1,7 @@
 """A namespace on a real API server that has the CRD."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -58,20 +56,9 @@ class Kubectl:
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> Path:
-    """The cluster to test against: KUBECONFIG, else the local one if it runs."""
-    path = Path(os.environ.get("KUBECONFIG", ROOT / ".cluster" / "kubeconfig"))
-    if not path.exists():
-        pytest.skip("no cluster: run `make cluster`, or set KUBECONFIG")
-    return path
-
-
-@pytest.fixture(scope="session")
-def kube(kubeconfig: Path) -> Iterator[Kubectl]:
+def kube(api_server: Path) -> Iterator[Kubectl]:
     """Return kubectl in a namespace of this test run."""
-    program = shutil.which("kubectl", path=f"{ROOT / '.cluster' / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    assert program, "kubectl is needed: install it, or run `make cluster`"
-    kubectl = Kubectl(program, kubeconfig, f"api-{uuid.uuid4().hex[:8]}")
+    kubectl = Kubectl(str(api_server.parent / "bin" / "kubectl"), api_server, f"api-{uuid.uuid4().hex[:8]}")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", f"crd/{NAME}")
     kubectl("create", "namespace", kubectl.namespace)

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (up, down, show):
         command.add_argument("--instance", default=OWN_INSTANCE, metavar="NAME", help="default: %(default)s")
         command.add_argument("--state", type=Path, metavar="DIR", help="where its state is kept")
+    down.add_argument("--all", action="store_true", help="all instances of this checkout")
     up.add_argument("--network", default="", metavar="A.B.0.0/16", help=f"its addresses, default {OWN_NETWORK}")
     up.add_argument("--nodes", metavar="amd64=N,arm64=N", help="default: as it is, at first one of each")
     up.add_argument("--label", action="append", metavar="NODE:KEY=VALUE", help="label of a node; repeatable")
@@ -79,8 +80,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     layout = lifecycle.find(instance=arguments.instance, state=arguments.state)
     if arguments.command == "down":
-        lifecycle.down(layout)
-        print(f"cluster {layout.instance} is down")
+        for each in (layout, *(lifecycle.others() if arguments.all else ())):
+            lifecycle.down(each)
+            print(f"cluster {each.instance} is down")
         return 0
     found = status(layout)
     print(*found.lines, sep="\n")

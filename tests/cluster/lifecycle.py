@@ -68,6 +68,12 @@ def find(*, instance: str = OWN_INSTANCE, network: str = "", state: Path | None 
     return make_layout(instance=instance, network=has, state=state)
 
 
+def others() -> tuple[Layout, ...]:
+    """Returns the layouts of this checkout's instances beside its own."""
+    folder = STATE / "instances"
+    return tuple(find(instance=path.name) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
+
+
 def up(layout: Layout, wanted: Wanted, built: Built) -> None:
     """Brings the instance up, or repairs or changes the running one, until every wanted node is Ready.
 

@@ -5,6 +5,7 @@ goes when the machine goes. Everything else here is found by name and marked as 
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.errors import ClusterError
-from tests.cluster.layout import Layout
+from tests.cluster.layout import Layout, layout
 from tests.cluster.processes import run
 from tests.cluster.spec import MachineSpec
 
@@ -40,9 +41,26 @@ def conflict(layout: Layout, routes: Sequence[dict[str, Any]]) -> str:
 
 def check(layout: Layout) -> None:
     """Raises ClusterError where addresses of the instance are taken by something else."""
-    routes = json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]")
-    if problem := conflict(layout, routes):
+    if problem := conflict(layout, _routes()):
         raise ClusterError(problem)
+
+
+def unused(instance: str) -> str:
+    """Returns a network for an instance that no other uses: for the same name the same one, as long as it is free.
+
+    Raises:
+        ClusterError: where there is none.
+    """
+    routes, first = _routes(), zlib.crc32(instance.encode())
+    for number in range(100):
+        network = f"10.{100 + (first + number) % 100}.0.0/16"
+        if not conflict(layout(instance=instance, network=network), routes):
+            return network
+    raise ClusterError("all of 10.100.0.0/14 to 10.196.0.0/14 is in use on this machine: name a network")
+
+
+def _routes() -> list[dict[str, Any]]:
+    return list(json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]) or "[]"))
 
 
 def owner(layout: Layout) -> Path | None:

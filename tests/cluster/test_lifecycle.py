@@ -1,5 +1,6 @@
 """Bringing up, repairing, changing and taking down, on an instance of its own beside the one in use."""
 
+import json
 import os
 import re
 import signal
@@ -13,21 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import cgroups, cli, lifecycle
+from tests.cluster import cgroups, cli, lifecycle, network
 from tests.cluster.errors import ClusterError
 from tests.cluster.fixture import bring_up
 from tests.cluster.kubectl import Kubectl, all_ready
-from tests.cluster.layout import CHECKOUT, Layout, parse_nodes
+from tests.cluster.layout import CHECKOUT, OWN_INSTANCE, Layout, parse_nodes
 from tests.cluster.lifecycle import Wanted
 from tests.cluster.machine import Machine
 from tests.cluster.processes import Process, run
 
-pytestmark = pytest.mark.cluster
+# What is left behind is looked for on the whole machine: one of these tests at a time.
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("lifecycle")]
 
-WORKER = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
-INSTANCE = f"t{WORKER}"
-NETWORK = f"10.{200 + WORKER}.0.0/16"
+INSTANCE = f"{OWN_INSTANCE[:6]}t"
+NETWORK = network.unused(INSTANCE)
 ONE_NODE = Wanted(parse_nodes("amd64=1"))
+OTHER = re.compile(rf"(?!{INSTANCE}\b)[a-z][a-z0-9]{{0,7}}")
+"""Name of another instance: those come and go meanwhile."""
 UP = [sys.executable, "-m", "tests.cluster", "up", "--instance", INSTANCE, "--network", NETWORK]
 
 
@@ -44,7 +47,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a cluster could leave on the machine, without what the cluster in use changes meanwhile."""
+    """What a cluster could leave on the machine, without what is other clusters'."""
 
     namespaces: str
     mounts: frozenset[str]
@@ -59,8 +62,16 @@ class Traces:
 
     @classmethod
     def now(cls) -> "Traces":
-        links = Path("/sys/class/net").iterdir()
+        links = frozenset(path.name for path in Path("/sys/class/net").iterdir())
+        others = frozenset(filter(re.compile(rf"{OTHER.pattern}-(br|new|v\d+)").fullmatch, links))
         routes = run(["ip", "route", "show", "table", "all"]).splitlines()
+        rules = [
+            entry
+            for rule in json.loads(run(["nft", "-json", "list", "ruleset"]))["nftables"]
+            for entry in rule.values()
+        ]
+        table = re.compile(f"multiarchbuild_{OTHER.pattern}")
+        hosts = Path("/etc/hosts").read_text().splitlines()
         handlers = Path("/proc/sys/fs/binfmt_misc")
         tops = {
             str(path) for tree in cgroups.hierarchies() for path in tree.iterdir() if path.name.startswith(INSTANCE)
@@ -68,13 +79,16 @@ class Traces:
         return cls(
             namespaces=run(["ip", "netns", "list"]),
             mounts=frozenset(Path("/proc/self/mounts").read_text().splitlines()),
-            links=frozenset(path.name for path in links if not re.match(r"mab-v\d", path.name)),
-            routes="\n".join(line for line in routes if " dev mab-" not in line),
-            nft=run(["nft", "list", "ruleset"]),
+            links=links - others,
+            routes="\n".join(line for line in routes if not others.intersection(line.split())),
+            nft=json.dumps([rule for rule in rules if not table.fullmatch(rule.get("table", rule.get("name", "")))]),
             iptables="".join(line for line in run(["iptables-save"]).splitlines() if not line.startswith("#")),
             cgroups=frozenset(tops),
-            hosts=Path("/etc/hosts").read_text(),
-            ip_forward=Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+            hosts="\n".join(
+                line for line in hosts if not re.search(f"# multiarchbuild cluster {OTHER.pattern}$", line)
+            ),
+            # The last cluster puts it back.
+            ip_forward="" if others else Path("/proc/sys/net/ipv4/ip_forward").read_text(),
             binfmt=frozenset(path.name for path in handlers.iterdir() if INSTANCE in path.name),
         )
 

@@ -35,8 +35,15 @@ class Repository:
         """Where only who is authenticated may read it."""
         return f"http://git.{NAMESPACE}.svc/private/{self.name}"
 
-    def commit(self, files: Mapping[str, str], branch: str = "main", *, visible: bool = True) -> str:
-        """Commit `files`, all that the tree then has, to `branch` and return the commit.
+    def commit(
+        self,
+        files: Mapping[str, str],
+        branch: str = "main",
+        *,
+        visible: bool = True,
+        submodules: Mapping[str, str] | None = None,
+    ) -> str:
+        """Commit `files` and `submodules` (commit by path), all that the tree then has, to `branch`; return the commit.
 
         With `visible` False the commit is on the server, but `branch` moves there only after the next fetch.
         """
@@ -47,6 +54,7 @@ class Repository:
         stream = f"commit {ref}\nmark :1\ncommitter {stamp}\n{_data(f'commit {self._count}')}"
         stream += f"from refs/heads/{branch}^0\n" if branch in self._branches else ""
         stream += "deleteall\n" + "".join(f"M 100644 inline {path}\n{_data(text)}" for path, text in files.items())
+        stream += "".join(f"M 160000 {commit} {path}\n" for path, commit in (submodules or {}).items())
         stream += "\nget-mark :1\n"
         commit = self._git("fast-import", "--quiet", "--force", stdin=stream).strip()
         self._branches.add(branch)

@@ -1,6 +1,7 @@
 """A namespace with builds in it, as the people who own it see them."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,6 +116,19 @@ class Build:
     def pods(self) -> list[dict[str, Any]]:
         """Return its pods."""
         return self.tenant.list("pods", f"multiarch.build/build-uid={self.get()['metadata']['uid']}")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return its Events, the first one first."""
+        uid, events = self.get()["metadata"]["uid"], self.tenant.list("events.events.k8s.io")
+        own = [event for event in events if event["regarding"].get("uid") == uid]
+        return sorted(own, key=lambda event: str(event["eventTime"]))
+
+    def columns(self, *options: str) -> dict[str, str]:
+        """Return what kubectl get shows, by the heading of the column."""
+        heading, values = self.tenant.kubectl("get", "mab", self.name, *options).splitlines()
+        starts = [match.start() for match in re.finditer(r"\S+", heading)]
+        spans = list(zip(starts, [*starts[1:], None], strict=True))
+        return {heading[start:end].strip(): values[start:end].strip() for start, end in spans}
 
     def delete(self) -> None:
         """Delete it."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .base import Model
 from .schema import Rule, matches
@@ -57,6 +57,16 @@ ArtifactImage = Annotated[
 """An artifact in a registry, by tag or by digest."""
 
 _INSIDE = "!self.startsWith('/') && !self.split('/').exists(part, part == '..')"
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character: no program can be given one")
+    return text
+
+
+NO_NUL = AfterValidator(_without_nul)
+"""What becomes an argument, an environment variable or a path. The API server takes \\u0000 in any string."""
 
 
 def relative_path(message: str, *, also: str = "") -> Rule:

@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from . import limits
 from .base import Model
 from .durations import Duration
-from .names import ArtifactImage, NameRef, ObjectName, relative_path
+from .names import NO_NUL, ArtifactImage, NameRef, ObjectName, relative_path
 from .schema import Rule, keys_match, matches, model_rules
 
 MAX_INLINE_BYTES = 256 * 1024
@@ -19,9 +20,30 @@ _SEGMENT = r"([A-Za-z0-9_@+-]|\.[A-Za-z0-9_@+-]|\.\.[A-Za-z0-9_.@+-])[A-Za-z0-9_
 Subdirectory = Annotated[
     str,
     Field(max_length=1024),
+    NO_NUL,
     relative_path("must be a relative path inside the source, without '..' or ':'", also="!self.contains(':')"),
 ]
 """Folder of a source."""
+
+
+def _reachable(url: str) -> str:
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("must name a host, and a port only as :1 to :65535")
+    return url
+
+
+def _files_beside_folders(files: dict[str, str]) -> dict[str, str]:
+    for path in files:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in files:
+                raise ValueError(f"{above!r} cannot be a file and, for {path!r}, a folder: rename one of them")
+            above = above.rpartition("/")[0]
+    return files
 
 
 class GitSource(Model):
@@ -45,6 +67,8 @@ class GitSource(Model):
     url: Annotated[
         str,
         Field(min_length=1, max_length=2048),
+        NO_NUL,
+        AfterValidator(_reachable),
         matches(
             r"(https?|ssh)://[^\s#]+",
             "must be an http://, https:// or ssh:// URL without spaces or '#': write git@host:path as "
@@ -94,6 +118,8 @@ class HttpSource(Model):
     url: Annotated[
         str,
         Field(min_length=1, max_length=2048),
+        NO_NUL,
+        AfterValidator(_reachable),
         matches(r"https?://[^\s#]+", "must be an http:// or https:// URL without spaces or '#'"),
         Rule(
             "!self.matches(r'^[a-z]+://[^/]*@')",
@@ -149,6 +175,7 @@ class InlineSource(Model):
     files: Annotated[
         dict[str, Annotated[str, Field(max_length=MAX_INLINE_BYTES)]],
         Field(min_length=1, max_length=64),
+        AfterValidator(_files_beside_folders),
         keys_match(
             f"{_SEGMENT}(/{_SEGMENT})*",
             "each name must be a relative path such as src/index.js, without '..' or '.', of at most 253 characters",

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from . import limits
 from .base import Model
 from .durations import Duration, parse_duration
-from .names import ImageRepository, KeyRef, NameRef, relative_path
+from .names import NO_NUL, ImageRepository, KeyRef, NameRef, relative_path
 from .platforms import SUPPORTED
 from .scheduling import Scheduling
 from .schema import SET, MapBy, Rule, keys_match, matches, model_rules
@@ -22,7 +22,7 @@ CACHE_TAG_PREFIX = "cache-"
 
 _PLACEHOLDER = rf"\{{({'|'.join(PLACEHOLDERS)})\}}"
 
-Text = Annotated[str, Field(max_length=4096)]
+Text = Annotated[str, Field(max_length=4096), NO_NUL]
 
 Labels = Annotated[
     dict[str, Text],
@@ -68,6 +68,7 @@ class Build(Model):
     dockerfile: Annotated[
         str,
         Field(min_length=1, max_length=1024),
+        NO_NUL,
         relative_path("must be a relative path inside the source, without '..'"),
     ] = "Dockerfile"
     """Path of the Dockerfile, from the root of the build context."""
@@ -101,6 +102,7 @@ class Build(Model):
             Annotated[
                 str,
                 Field(max_length=2048),
+                NO_NUL,
                 matches(
                     r"(docker-image|https?)://[^\s]+",
                     "each value must begin with docker-image://, http:// or https://",

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Status
+from multiarchbuild.plan.summary import fit
 
 MESSAGE: Final = 2048
 """Characters of a condition's message: a webhook may answer with a novel."""
@@ -64,6 +65,5 @@ def _stopped(
         )
         for condition, value in ((ConditionType.READY, "False"), (kind, "True"))
     )
-    return status.model_copy(
-        update={"observed_generation": generation, "conditions": merge(status.conditions, new) + kept}
-    )
+    conditions = merge(status.conditions, new) + kept
+    return fit(status.model_copy(update={"observed_generation": generation, "conditions": conditions}))

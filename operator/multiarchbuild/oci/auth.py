@@ -13,8 +13,11 @@ import urllib3
 
 from .credentials import Credentials
 from .errors import DeniedError, RefusedError
+from .http import Answer, ask
 
 _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+_TOKEN = re.compile(r"[!-~]+")
+"""What may stand in a header (RFC 9110, section 5.5)."""
 _CLIENT_ID = "multiarchbuild"
 
 
@@ -24,6 +27,8 @@ class Authenticator:
 
     http: urllib3.PoolManager
     credentials: Credentials | None
+    plain_http: bool = False
+    """Whether the registry itself is spoken to without TLS."""
     headers: dict[str, str] = field(default_factory=dict)
     """What to send with every request."""
 
@@ -36,7 +41,7 @@ class Authenticator:
 
         Raises:
             DeniedError: there is nothing to log in with, or the token server refuses it.
-            RefusedError: the token server answers with an error of its own.
+            RefusedError: the token server answers with an error of its own, or must not be given the credentials.
             urllib3.exceptions.HTTPError: it cannot be reached.
         """
         scheme, _, rest = challenge.partition(" ")
@@ -48,6 +53,8 @@ class Authenticator:
 
     def _token(self, parameters: dict[str, str], scope: str) -> str:
         realm, credentials = parameters["realm"], self.credentials
+        if not realm.startswith(("https://", "http://") if self.plain_http else "https://"):
+            raise RefusedError(f"the token server {realm} is not asked: credentials are sent by https only")
         query = {"service": parameters.get("service", ""), "scope": scope}
         if credentials and credentials.identity_token:
             form = {
@@ -57,21 +64,25 @@ class Authenticator:
                 "client_id": _CLIENT_ID,
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            response = self.http.request("POST", realm, body=urlencode(form), headers=headers)
+            # Not elsewhere: the refresh token is in the body, which a redirect would carry to any host.
+            answer = ask(self.http, "POST", realm, body=urlencode(form), headers=headers, redirect=False)
         else:
             headers = {"Authorization": credentials.basic()} if credentials and credentials.username else {}
             separator = "&" if "?" in realm else "?"
-            response = self.http.request("GET", f"{realm}{separator}{urlencode(query)}", headers=headers)
-        return _read(response, realm)
+            answer = ask(self.http, "GET", f"{realm}{separator}{urlencode(query)}", headers=headers)
+        return _read(answer, realm)
 
 
-def _read(response: urllib3.BaseHTTPResponse, realm: str) -> str:
-    if response.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise DeniedError(f"the token server {realm} refused the credentials ({response.status})")
-    if response.status != HTTPStatus.OK:
-        raise RefusedError(f"the token server {realm} answered {response.status}")
+def _read(answer: Answer, realm: str) -> str:
+    if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise DeniedError(f"the token server {realm} refused the credentials ({answer.status})")
+    if answer.status != HTTPStatus.OK:
+        raise RefusedError(f"the token server {realm} answered {answer.status}")
     try:
-        document = json.loads(response.data)
-        return str(document.get("token") or document["access_token"])
-    except (ValueError, KeyError, AttributeError) as error:
+        document = json.loads(answer.body)
+        token = str(document.get("token") or document["access_token"])
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise RefusedError(f"the token server {realm} sent no token") from error
+    if not _TOKEN.fullmatch(token):
+        raise RefusedError(f"the token server {realm} sent a token that no header can hold")
+    return token

@@ -12,13 +12,11 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from .auth import Authenticator
 from .credentials import Credentials
 from .errors import DeniedError, NotFoundError, RefusedError, RegistryError, UnreachableError
+from .http import Answer, TooLargeError, ask, same_origin
 from .index import MEDIA_TYPES, Manifest
 from .names import Repository
 
-_MANIFEST_LIMIT = 4 * 1024 * 1024
-"""Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
 _CHUNK = 256 * 1024
-
 _RETRY = urllib3.Retry(
     total=6,
     connect=2,
@@ -51,13 +49,13 @@ class Client:
     _auth: Authenticator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._auth = Authenticator(self.http, self.credentials)
+        self._auth = Authenticator(self.http, self.credentials, self.plain_http)
 
     def get(self, digest: str) -> Manifest:
         """Return the manifest or index with this digest, its bytes checked against it."""
         response = self._request("GET", self._manifest_url(digest), headers={"Accept": ", ".join(MEDIA_TYPES)})
-        manifest = Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
-        if len(manifest.raw) > _MANIFEST_LIMIT or manifest.digest != digest:
+        manifest = Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.body)
+        if manifest.digest != digest:
             raise RefusedError(f"{self.repository.registry} sent other bytes than {self.repository}@{digest}")
         return manifest
 
@@ -66,15 +64,19 @@ class Client:
         if reference.startswith("sha256:"):
             return self.get(reference)
         response = self._request("GET", self._manifest_url(reference), headers={"Accept": ", ".join(MEDIA_TYPES)})
-        return Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.data)
+        return Manifest(response.headers.get("Content-Type", "").partition(";")[0], response.body)
 
     def blob(self, digest: str) -> Iterator[bytes]:
-        """Yield the bytes of a blob; whoever reads them compares their digest."""
-        response = self._request("GET", self._url(f"blobs/{digest}"), stream=True)
+        """Yield the bytes of a blob of a manifest that was read before; whoever reads them compares their digest."""
+        url = self._url(f"blobs/{digest}")
         try:
+            response = self.http.request("GET", url, headers=self._auth.headers, preload_content=False)
+            if response.status != HTTPStatus.OK:
+                response.close()
+                raise self._failure("GET", Answer(response.status, response.reason or "", response.headers, b"", url))
             yield from response.stream(_CHUNK, decode_content=False)
         except HTTPError as error:
-            raise self._unreachable(error) from error
+            raise self._without_answer(error) from error
 
     def exists(self, digest: str) -> bool:
         """Return whether the repository has the manifest or index with this digest."""
@@ -93,10 +95,10 @@ class Client:
     def check_push(self) -> None:
         """Raise unless these credentials may push: begin an upload and cancel it."""
         url = self._url("blobs/uploads/")
-        response = self._request("POST", url)
-        if location := response.headers.get("Location"):
-            # Not every registry can cancel an upload; what is left over expires there.
-            self._send("DELETE", urljoin(url, location), {}, b"", retries=False)
+        upload = _join(url, self._request("POST", url).headers.get("Location", ""))
+        # Not every registry can cancel an upload; what is left over expires there. Another host is none of ours.
+        if upload != url and same_origin(upload, url):
+            self._send("DELETE", upload, {}, b"", retries=False)
 
     def check_reachable(self) -> None:
         """Raise UnreachableError unless the registry answers at all, whatever it says. Asks once."""
@@ -112,23 +114,16 @@ class Client:
     def _manifest_url(self, reference: str) -> str:
         return self._url(f"manifests/{reference}")
 
-    def _request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        response = self._send(method, url, headers or {}, body, stream=stream)
-        if response.status == HTTPStatus.UNAUTHORIZED:
+    def _request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        response = self._send(method, url, headers or {}, body)
+        # What another host asks for, to which the registry has redirected, it does not get.
+        if response.status == HTTPStatus.UNAUTHORIZED and same_origin(response.url, url):
             scope = f"repository:{self.repository.path}:{'pull' if method in ('GET', 'HEAD') else 'pull,push'}"
             try:
                 self._auth.answer(response.headers.get("WWW-Authenticate", ""), scope)
             except HTTPError as error:
-                raise self._unreachable(error) from error
-            response = self._send(method, url, headers or {}, body, stream=stream)
+                raise self._without_answer(error) from error
+            response = self._send(method, url, headers or {}, body)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise self._failure(method, response)
         return response
@@ -141,25 +136,26 @@ class Client:
         body: bytes,
         *,
         retries: urllib3.Retry | bool | None = None,
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         try:
-            return self.http.request(
+            return ask(
+                self.http,
                 method,
                 url,
                 headers={**headers, **self._auth.headers},
                 body=body or None,
                 retries=retries,
-                preload_content=not stream,
             )
         except HTTPError as error:
-            raise self._unreachable(error) from error
+            raise self._without_answer(error) from error
 
-    def _unreachable(self, error: HTTPError) -> RegistryError:
+    def _without_answer(self, error: HTTPError) -> RegistryError:
+        if isinstance(error, TooLargeError):
+            return RefusedError(f"{self.repository.registry} sends too much: {error}")
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         return UnreachableError(f"{self.repository.registry} cannot be reached: {_plain(cause)}")
 
-    def _failure(self, method: str, response: urllib3.BaseHTTPResponse) -> RegistryError:
+    def _failure(self, method: str, response: Answer) -> RegistryError:
         kind: type[RegistryError]
         match response.status:
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
@@ -168,9 +164,9 @@ class Client:
                 kind = NotFoundError
             case _:
                 kind = RefusedError
-        said = _said(response.data)
+        said = _said(response.body)
         return kind(
-            f"{self.repository.registry} answered {response.status} {response.reason or ''}".rstrip()
+            f"{self.repository.registry} answered {response.status} {response.reason}".rstrip()
             + f" to {method} for {self.repository.path}"
             + (f": {said}" if said else "")
         )
@@ -181,8 +177,15 @@ def _said(body: bytes) -> str:
     try:
         errors = json.loads(body)["errors"]
         return "; ".join(str(entry.get("message") or entry["code"]) for entry in errors)[:500]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
+
+
+def _join(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return url
 
 
 def _plain(error: BaseException) -> str:

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/concepts/containers/images/#config-json and d
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -15,6 +16,9 @@ from .names import DOCKER_HUB, Repository, canonical_host
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """Under this key docker's own tools look for the credentials of Docker Hub."""
+
+
+_TOKEN = re.compile(r"[!-~]*")
 
 
 class InvalidConfigError(ValueError):
@@ -90,7 +94,7 @@ class Keychain:
 def _auths(text: str) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidConfigError("it is not JSON") from error
     auths = document.get("auths", {}) if isinstance(document, dict) else None
     if not isinstance(auths, dict):
@@ -110,6 +114,8 @@ def _credentials(key: str, entry: Any) -> Credentials | None:
         if not colon:
             raise InvalidConfigError(f"`auth` of {key!r} is not user:password in base64")
         password = password.rstrip("\0")
+    if any(not _TOKEN.fullmatch(entry.get(name, "")) for name in ("identitytoken", "registrytoken")):
+        raise InvalidConfigError(f"a token of {key!r} must be one line of letters, digits and punctuation")
     found = Credentials(username, password, entry.get("identitytoken", ""), entry.get("registrytoken", ""))
     return found if found != Credentials() else None
 

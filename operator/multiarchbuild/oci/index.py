@@ -46,7 +46,10 @@ class Manifest:
         Raises:
             ValueError: the bytes are not a JSON object.
         """
-        content = json.loads(self.raw)
+        try:
+            content = json.loads(self.raw)
+        except RecursionError as error:
+            raise ValueError(f"{self.digest} is nested too deeply") from error
         if not isinstance(content, dict):
             raise ValueError(f"{self.digest} is not a JSON object")  # noqa: TRY004 - as json.loads
         return content
@@ -95,8 +98,15 @@ def assemble(images: Sequence[Image], annotations: Mapping[str, str]) -> Manifes
 
 
 def stored_size(image: Mapping[str, Any]) -> int:
-    """Return the compressed bytes of config and layers of an image's manifest."""
-    return sum(blob["size"] for blob in (image["config"], *image.get("layers", ())))
+    """Return the compressed bytes of config and layers of an image's manifest.
+
+    Raises:
+        ValueError: a size is negative.
+    """
+    sizes: list[int] = [blob["size"] for blob in (image["config"], *image.get("layers", ()))]
+    if min(sizes) < 0:
+        raise ValueError("a blob has a negative size")
+    return sum(sizes)
 
 
 def _is_attestation(descriptor: Descriptor) -> bool:

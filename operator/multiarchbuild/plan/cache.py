@@ -14,6 +14,9 @@ from .identity import builder_slug, digest, is_commit
 
 MAIN = "main"
 """Scope that every other scope falls back to."""
+_OWNER = 20
+"""Hexadecimal digits, 80 bits: nobody finds a name for a build that hashes to another's refs."""
+_HASHED = re.compile(r".*-[0-9a-f]{6}")
 
 
 def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...]) -> CacheRefs:
@@ -22,7 +25,7 @@ def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...]) -> CacheR
     if spec.cache.mode is CacheMode.DISABLED:
         return CacheRefs(export_to=None, import_from=())
     repository = spec.cache.repository or spec.output.image
-    owner = digest(build.metadata.namespace, build.metadata.name)[:10]
+    owner = digest(build.metadata.namespace, build.metadata.name)[:_OWNER]
     scope = _scope(spec.source.git.ref if spec.source.git else MAIN)
 
     def ref(scope: str, builder: str) -> str:
@@ -41,4 +44,4 @@ def _scope(ref: str) -> str:
         return MAIN
     slug = re.sub(r"[^a-z0-9_.-]", "-", name.lower())[:40]
     # Two branches must not share a scope because their names differ only in what a tag can't hold.
-    return slug if slug == name else f"{slug}-{digest(name)[:6]}"
+    return slug if slug == name and not _HASHED.fullmatch(name) else f"{slug}-{digest(name)[:6]}"

@@ -14,6 +14,7 @@ from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
 from .context import Context, earliest
 from .flux import Artifact
+from .identity import fingerprint
 from .policy import Policy
 from .polling import Check
 
@@ -117,4 +118,5 @@ def _conditions(context: Context, run: RunStatus | None, check: SourceCheck | No
         if check and check.reason
         else problem
     )
-    return summary.conditions(old, run, generation, now, suspended=build.spec.suspend, note=note)
+    current = run is None or run.inputs == fingerprint(build.spec).inputs
+    return summary.conditions(old, run, generation, now, suspended=build.spec.suspend, current=current, note=note)

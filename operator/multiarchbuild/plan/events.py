@@ -35,7 +35,15 @@ def transitions(build: MultiArchBuild, old: Status, new: Status) -> Iterator[Eve
         yield from _platform(run, entry, known.get(entry.platform))
     if run.result is not None and (before is None or before.result is None):
         kind = "Normal" if run.result is Result.SUCCEEDED else "Warning"
-        yield EventRecord(f"{run.id}/ended", kind, run.reason or run.result, run.message or run.result)
+        yield EventRecord(f"{run.id}/ended", kind, run.reason or run.result, _end(run))
+
+
+def _end(run: RunStatus) -> str:
+    # Why a platform failed has an event of its own.
+    failed = [entry.platform for entry in run.platforms if entry.phase is Phase.FAILED]
+    if failed and run.result is Result.FAILED:
+        return f"run {run.id} failed for {', '.join(failed)}; no tag was moved"
+    return run.message or str(run.result)
 
 
 def _annotations(build: MultiArchBuild, status: Status) -> Iterator[EventRecord]:

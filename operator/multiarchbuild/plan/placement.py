@@ -97,11 +97,12 @@ def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
 
 def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
     platform = wanted.platforms[0]
-    fitting = _emulator(wanted, nodes, policy)
+    fitting = _first_fitting(_emulators(platform, policy), wanted, nodes) if policy.emulation.allowed else None
     if fitting is not None:
         return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
-    labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
-    return Choice(Placement(Mode.EMULATED, labels), Reason.NO_BUILDER, _no_emulator(platform, policy))
+    # The pod asks for the least that serves: its labels can't change when a node joins.
+    least = _emulators(platform, policy)[-1]
+    return Choice(Placement(Mode.EMULATED, least), Reason.NO_BUILDER, _no_emulator(platform, policy))
 
 
 def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
@@ -145,13 +146,11 @@ def _native_labels(platform: Platform) -> tuple[Labels, ...]:
     return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
 
 
-def _emulator(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Labels | None:
-    if not policy.emulation.allowed:
-        return None
-    qemu = qemu_label(wanted.platforms[0].architecture)
-    labelled: Labels = ((OS_LABEL, "linux"), (qemu, "true"))
-    options = (labelled, ((OS_LABEL, "linux"),)) if policy.emulation.bundled else (labelled,)
-    return _first_fitting(options, wanted, nodes)
+def _emulators(platform: Platform, policy: Policy) -> tuple[Labels, ...]:
+    """Return the label sets of nodes that emulate `platform`, the better first."""
+    labelled: Labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
+    bundled = policy.emulation.allowed and policy.emulation.bundled
+    return (labelled, ((OS_LABEL, "linux"),)) if bundled else (labelled,)
 
 
 def _first_fitting(options: tuple[Labels, ...], wanted: Wish, nodes: Sequence[Node]) -> Labels | None:
@@ -230,7 +229,9 @@ def _missing(wanted: Wish) -> str:
 def _no_emulator(platform: Platform, policy: Policy) -> str:
     if not policy.emulation.allowed:
         return "QEMU is not allowed by the operator's policy (emulation.allowed)"
+    if policy.emulation.bundled:
+        return "no Ready, schedulable Linux node for QEMU fits nodeSelector, tolerations and affinity"
     return (
-        f"no node with {qemu_label(platform.architecture)}=true for QEMU: label one whose kernel has it registered"
-        + ("" if policy.emulation.bundled else ", or set emulation.bundled in the operator's policy")
+        f"no node with {qemu_label(platform.architecture)}=true for QEMU: label one whose kernel has it registered, "
+        "or set emulation.bundled in the operator's policy"
     )

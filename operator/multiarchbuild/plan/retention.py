@@ -27,7 +27,7 @@ def deletions(
     config_maps: tuple[ConfigMap, ...],
     run: RunStatus | None,
     history: tuple[HistoryEntry, ...],
-    check: SourceCheck | None,
+    check: SourceCheck | None = None,
 ) -> Iterator[DeletePod | DeleteConfigMap]:
     """Yield what goes. Pods of kept runs stay for their logs; what still runs stays only while its run needs it.
 

@@ -30,6 +30,13 @@ from .identity import Fingerprint, fingerprint, inputs_name, run_id, step_name
 from .polling import Found
 from .tags import expand
 
+_WAITING = (
+    Reason.NO_BUILDER,
+    Reason.UNSCHEDULABLE,
+    Reason.RETRYING,
+    Reason.WAITING_FOR_NATIVE_NODE,
+    Reason.PENDING,
+)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
@@ -47,7 +54,13 @@ class RunProgress:
 def rebuild_request(build: MultiArchBuild) -> str | None:
     """Return the value of the rebuild annotation, or None where it has none or none that is an RFC 3339 time."""
     value = build.metadata.annotations.get(REBUILD_ANNOTATION, "")
-    return value if _RFC3339.fullmatch(value) else None
+    if not _RFC3339.fullmatch(value):
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return value
 
 
 def next_run(context: Context, found: Found | None) -> RunStatus | None:
@@ -82,6 +95,9 @@ def next_run(context: Context, found: Found | None) -> RunStatus | None:
 
 def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool:
     if last.inputs != wanted.inputs or (request is not None and request != last.request):
+        return True
+    # Superseded while suspend was true: it stays unbuilt even if the spec is again what it was.
+    if last.result is Result.SUPERSEDED:
         return True
     return last.result is not Result.SUCCEEDED and last.execution != wanted.execution
 
@@ -207,7 +223,7 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
         first = failed[0]
         return _ended(context, run, Result.FAILED, first.reason or Reason.STEP_FAILED, _which(failed))
     if source is not None:
-        run = _update(run, reason=Reason.BUILDING, message=_standing(run))
+        run = _update(run, reason=_reason(run), message=_standing(run))
     return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
 
 
@@ -253,7 +269,16 @@ def _image(context: Context, published: Published) -> ImageStatus:
 
 
 def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
-    return RunProgress(_update(run, result=result, reason=reason, message=message, finished_at=context.now))
+    platforms = tuple(_stopped(entry, reason) for entry in run.platforms)
+    ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
+    return RunProgress(_update(run, platforms=platforms, **ended))
+
+
+def _stopped(entry: PlatformStatus, reason: Reason) -> PlatformStatus:
+    """Return where a platform stands whose run ends for `reason`: what has not ended by itself never will."""
+    if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
+        return entry
+    return entry.model_copy(update={"phase": Phase.STOPPED, "reason": reason, "message": None})
 
 
 def history_entry(run: RunStatus, result: Result, reason: Reason, digest: str | None, now: datetime) -> HistoryEntry:
@@ -277,10 +302,20 @@ def _which(failed: list[PlatformStatus]) -> str:
     return "; ".join(f"{', '.join(platforms)}: {message}" for message, platforms in by_message.items())[:2048]
 
 
+def _reason(run: RunStatus) -> Reason:
+    """Return Building while anything is built, else what has to be waited for, the gravest first."""
+    reasons = {entry.reason for entry in run.platforms if entry.phase is Phase.PENDING}
+    if any(entry.phase is Phase.RUNNING for entry in run.platforms):
+        return Reason.BUILDING
+    return next((reason for reason in _WAITING if reason in reasons), Reason.BUILDING)
+
+
 def _standing(run: RunStatus) -> str:
     done = sum(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
     waiting = "; ".join(
-        f"{entry.platform} {entry.phase}" + (f" ({entry.reason}: {entry.message})" if entry.message else "")
+        f"{entry.platform} {entry.reason or entry.phase}: {entry.message}"
+        if entry.message
+        else f"{entry.platform} {entry.phase}"
         for entry in run.platforms
         if entry.phase is not Phase.SUCCEEDED
     )

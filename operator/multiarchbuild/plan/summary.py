@@ -1,11 +1,20 @@
 """Status as a whole, summarised here and nowhere else: conditions, columns of kubectl get, the limit of its size."""
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.status import MAX_BYTES, Phase, PlatformStatus, Result, RunStatus, SourceCheck, Status
+from multiarchbuild.api.status import (
+    MAX_BYTES,
+    Phase,
+    PlatformStatus,
+    Result,
+    RunStatus,
+    SourceCheck,
+    Status,
+    StepStatus,
+)
 
 MAX_MESSAGE = 2048
 """Characters of a message in status."""
@@ -21,9 +30,12 @@ def conditions(
     now: datetime,
     *,
     suspended: bool,
+    current: bool = True,
     note: str = "",
 ) -> tuple[Condition, ...]:
-    """Return the conditions for `run` by the rules of kstatus; `note` is added to what is said of a run that succeeded.
+    """Return the conditions for `run` by the rules of kstatus; `current`: it is of the spec as it is now.
+
+    `note` is added to what is said of a run that succeeded.
 
     Ready is Unknown while a run goes on, False as soon as it can't succeed any more, True once its image is
     published. A failed run is Stalled: nothing happens before somebody changes or requests something.
@@ -66,9 +78,12 @@ def conditions(
                 condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
             )
         case Result.SUCCEEDED:
+            waits = "spec was edited while suspend is true: set it to false to build what it says now"
             noted = shorten(f"{message}; {note}", MAX_MESSAGE) if note else message
             new = (
-                condition(ConditionType.READY, "True", reason, noted),
+                condition(ConditionType.READY, "True", reason, noted)
+                if current
+                else condition(ConditionType.READY, "False", Reason.SUSPENDED, waits),
                 condition(ConditionType.SUCCEEDED, "True", reason, message),
             )
         case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
@@ -114,13 +129,7 @@ def duration_column(run: RunStatus | None) -> str | None:
 
 def bounded(run: RunStatus) -> RunStatus:
     """Return `run` with its messages and log tails within the bounds of the schema: steps and kubelets know none."""
-    run = _cut_messages(_cut_tails(run, MAX_LOG_TAIL), MAX_MESSAGE)
-    steps = {
-        name: step.model_copy(update={"message": shorten(step.message, MAX_MESSAGE)})
-        for name, step in (("resolve", run.resolve), ("publish", run.publish))
-        if step and step.message
-    }
-    return run.model_copy(update=steps)
+    return _cut_messages(_cut_tails(run, MAX_LOG_TAIL), MAX_MESSAGE)
 
 
 def bounded_check(check: SourceCheck | None) -> SourceCheck | None:
@@ -137,6 +146,7 @@ def fit(status: Status) -> Status:
         run = _cut_tails(run, room)
         if room <= 256:  # noqa: PLR2004 - less of a log tells nothing
             run = _cut_messages(run, room)
+            status = status.model_copy(update={"conditions": tuple(_cut(each, room) for each in status.conditions)})
         status = status.model_copy(update={"run": run})
         room //= 2
     return status
@@ -150,15 +160,20 @@ def _cut_tails(run: RunStatus, room: int) -> RunStatus:
 
 
 def _cut_messages(run: RunStatus, room: int) -> RunStatus:
-    def cut(entry: PlatformStatus) -> PlatformStatus:
-        return entry.model_copy(update={"message": shorten(entry.message, room)}) if entry.message else entry
-
-    return run.model_copy(
+    steps = {"resolve": run.resolve, "publish": run.publish}
+    return _cut(run, room).model_copy(
         update={
-            "platforms": tuple(map(cut, run.platforms)),
-            "message": shorten(run.message or "", room) or None,
+            "platforms": tuple(_cut(entry, room) for entry in run.platforms),
+            **{name: _cut(step, room) for name, step in steps.items() if step},
         }
     )
+
+
+_Told = TypeVar("_Told", Condition, RunStatus, StepStatus, PlatformStatus)
+
+
+def _cut(told: _Told, room: int) -> _Told:
+    return told.model_copy(update={"message": shorten(told.message, room)}) if told.message else told
 
 
 def shorten(text: str, limit: int) -> str:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+from multiarchbuild.api.spec import CACHE_TAG_PREFIX
 from multiarchbuild.api.status import SourceStatus
 
 MAX_TAG = 128
@@ -26,5 +27,11 @@ def expand(tags: tuple[str, ...], source: SourceStatus, started_at: datetime, ru
         "run": run,
     }
     expanded = (re.sub(r"\{(\w+)\}", lambda match: values[match[1]], tag) for tag in tags)
-    # A tag must not start with '.' or '-', which a ref may bring in.
-    return tuple(dict.fromkeys(tag[:MAX_TAG].lstrip(".-") for tag in expanded))
+    return tuple(dict.fromkeys(_tag(text) for text in expanded))
+
+
+def _tag(text: str) -> str:
+    """Return `text` as a tag: a ref may bring in what no tag, or no tag but the cache's, begins with."""
+    if text.startswith(CACHE_TAG_PREFIX):
+        text = f"_{text}"
+    return re.sub(r"^[.-]", "_", text)[:MAX_TAG]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from multiarchbuild.api.results import Built
 from multiarchbuild.oci.credentials import Keychain
-from multiarchbuild.oci.errors import RegistryError, UnreachableError
+from multiarchbuild.oci.errors import RegistryError
 from multiarchbuild.oci.names import Repository
 
 from . import credentials, source
@@ -74,7 +74,7 @@ def _check_push(mounts: Mounts, keychain: Keychain) -> None:
 
 
 def _usable_caches(mounts: Mounts, keychain: Keychain, refs: Sequence[str]) -> set[str]:
-    """Return those of `refs` whose registry answers."""
+    """Return those of `refs` whose registry answers: no failure of a cache is one of the build."""
     image = Repository.parse(mounts.inputs.spec.output.image)
     answers = {image.registry: True}
     for ref in refs:
@@ -83,7 +83,7 @@ def _usable_caches(mounts: Mounts, keychain: Keychain, refs: Sequence[str]) -> s
             try:
                 client(mounts, keychain, ref, connect=_CACHE_PATIENCE, read=_CACHE_PATIENCE).check_reachable()
                 answers[registry] = True
-            except UnreachableError as error:
+            except RegistryError as error:
                 answers[registry] = False
                 say(f"building without the cache at {registry}: {error}")
     return {ref for ref in refs if answers[Repository.parse(ref).registry]}

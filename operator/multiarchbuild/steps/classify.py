@@ -42,11 +42,8 @@ _DAEMON_LOST = re.compile(
     r"rpc error: code = Unavailable|error reading from server|closing transport|transport is closing|"
     r"failed to (list workers|get status|receive status)|no active session|connect: (connection refused|no such file)"
 )
-_SANDBOX = re.compile(
-    r"(OCI runtime create failed|runc create failed|failed to mount|error mounting).*"
-    r"(operation not permitted|permission denied)",
-    re.DOTALL,
-)
+_SANDBOX = re.compile(r"OCI runtime create failed|runc create failed|failed to mount|error mounting")
+_NOT_PERMITTED = re.compile(r"operation not permitted|permission denied")
 _KILLED = 137
 """128 + SIGKILL."""
 
@@ -94,7 +91,7 @@ def _builder(failed: _Failed) -> _Found | None:
             f"{failed.step} cannot run on this node: exec format error. A program of another architecture needs QEMU: "
             "use a native node, or label a node that has QEMU in binfmt_misc with multiarch.build/qemu-<arch>=true.",
         )
-    if _SANDBOX.search(failed.error + failed.log):
+    if _not_permitted(failed.error + failed.log):
         return _Found(
             Reason.BUILDER_UNSUPPORTED,
             "The node does not let rootless BuildKit run containers (see logTail). Build on another node, or let the "
@@ -105,6 +102,12 @@ def _builder(failed: _Failed) -> _Found | None:
     if "no space left on device" in failed.error + failed.log:
         return _Found(Reason.STEP_FAILED, "The node's disk is full; free space on it, or build on another node.")
     return None
+
+
+def _not_permitted(text: str) -> bool:
+    # Two searches and no `.*` between them: what a build prints must not make the search quadratic.
+    sandbox = _SANDBOX.search(text)
+    return sandbox is not None and _NOT_PERMITTED.search(text, sandbox.end()) is not None
 
 
 def _dockerfile(failed: _Failed) -> _Found | None:

@@ -134,21 +134,22 @@ def ssh_key(mounts: Mounts) -> Path | None:
 
 def _line(folder: Path, key: str, name: str, where: str) -> str:
     """Return a value that is one line: a line break at its end comes from `--from-file`, one inside would end it."""
-    try:
-        text = (folder / key).read_text().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _invalid(name, where, f"`{key}` is not text") from error
+    text = _text(folder / key, name, where).rstrip("\r\n")
     if not text or any(character in text for character in "\r\n\0"):
-        raise _invalid(name, where, f"`{key}` must be one line that is not empty")
+        raise _invalid(name, where, f"`{key}` must be one line, and not empty")
     return text
 
 
 def _read(mounts: Mounts, folder: str, key: str, name: str, where: str) -> str:
     _require(mounts, folder, key, name, where)
+    return _text(mounts.at(folder) / key, name, where)
+
+
+def _text(file: Path, name: str, where: str) -> str:
     try:
-        return (mounts.at(folder) / key).read_text()
+        return file.read_text()
     except UnicodeDecodeError as error:
-        raise _invalid(name, where, f"`{key}` is not text") from error
+        raise _invalid(name, where, f"`{file.name}` is not text") from error
 
 
 def _require(mounts: Mounts, folder: str, key: str, name: str, where: str) -> None:

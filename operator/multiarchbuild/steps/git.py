@@ -172,10 +172,11 @@ def _check_host(url: str) -> None:
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     try:
         socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host can be named so
+        said = getattr(error, "strerror", None) or error
         raise StepError(
             Reason.GIT_UNREACHABLE,
-            f"The git server {host}:{port} cannot be reached: {error.strerror or error}. Check source.git.url, and "
+            f"The git server {host}:{port} cannot be reached: {said}. Check source.git.url, and "
             "that pods may connect to it.",
         ) from error
 

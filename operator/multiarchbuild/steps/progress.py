@@ -16,6 +16,8 @@ from typing import Any
 from multiarchbuild.api.results import CacheUse
 
 _TAIL_LINES = 40
+_TAIL_WIDTH = 1024
+"""Characters of a line in the tail, its last: a step may print megabytes without a line break."""
 _INSTRUCTION = re.compile(r"^\[(?!internal\])[^\]]*\d+/\d+\] (?!FROM )")
 """Name of a step that an instruction of the Dockerfile made; FROM is a pull, not a step that a cache could spare."""
 _QUIET = ("transferring ", "resolve ", "sha256:", "extracting ", "preparing ", "writing ")
@@ -131,12 +133,12 @@ class Progress:
         since = (at - vertex.started).total_seconds() if at and vertex.started else 0.0
         for line in lines:
             text = line.rpartition("\r")[2] if not line.endswith("\r") else line.rstrip("\r")
-            vertex.tail.append(text)
+            vertex.tail.append(text[-_TAIL_WIDTH:])
             yield f"#{vertex.number} {since:.3f} {text}"
 
     def _flush(self, vertex: Vertex) -> Iterator[str]:
         if vertex.partial:
-            vertex.tail.append(vertex.partial)
+            vertex.tail.append(vertex.partial[-_TAIL_WIDTH:])
             yield f"#{vertex.number} {vertex.partial}"
             vertex.partial = ""
 

@@ -75,7 +75,7 @@ def _fetch(registry: Client, platform: Platform, digest: str) -> tuple[Image, in
             f"What was built for {platform} ({digest}) is no longer in {registry.repository}: {error}. "
             "If the registry deletes untagged manifests at once, let it keep them for a while.",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StepError(
             Reason.REGISTRY_ERROR, f"What was built for {platform} ({digest}) cannot be read: {error}."
         ) from error

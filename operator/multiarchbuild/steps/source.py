@@ -131,9 +131,13 @@ def _await_source(mounts: Mounts, meanwhile: Callable[[], None]) -> Source:
 
 
 def _inside(checkout: Path, subdirectory: str, kind: str) -> Path:
-    folder = (checkout / subdirectory).resolve()
-    # A symbolic link in the source must not make the Secrets of this pod the build context.
-    if not folder.is_relative_to(checkout.resolve()) or not folder.is_dir():
+    try:
+        folder = (checkout / subdirectory).resolve()
+        # A symbolic link in the source must not make the Secrets of this pod the build context.
+        found = folder.is_relative_to(checkout.resolve()) and folder.is_dir()
+    except (OSError, RuntimeError):  # links in a circle, a name that is too long
+        found = False
+    if not found:
         raise StepError(
             Reason.DOCKERFILE_NOT_FOUND,
             f"The source has no folder {subdirectory!r}: correct source.{kind}.subdirectory.",

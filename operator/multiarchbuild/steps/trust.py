@@ -3,6 +3,7 @@
 import ssl
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from multiarchbuild.api import mounts as paths
 
@@ -18,5 +19,8 @@ def ca_file(mounts: Mounts) -> str | None:
     system = ssl.get_default_verify_paths().cafile
     together = mounts.work / "ca.crt"
     parts = [Path(system).read_bytes()] if system else []
-    together.write_bytes(b"\n".join([*parts, own.read_bytes()]))
+    # Several threads ask at once: none may read a file that another is writing.
+    with NamedTemporaryFile(dir=mounts.work, delete=False) as written:
+        written.write(b"\n".join([*parts, own.read_bytes()]))
+    Path(written.name).replace(together)
     return str(together)

@@ -1,6 +1,7 @@
 """The client against a server on loopback that answers as the test says."""
 
 import base64
+import gzip
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from urllib3 import HTTPHeaderDict
 
+from multiarchbuild.oci.auth import Authenticator
 from multiarchbuild.oci.client import Client, pool
 from multiarchbuild.oci.credentials import Credentials
 from multiarchbuild.oci.errors import DeniedError, NotFoundError, RefusedError, UnreachableError
+from multiarchbuild.oci.http import LIMIT, same_origin
 from multiarchbuild.oci.index import MANIFEST, Manifest
 from multiarchbuild.oci.names import Repository
 
@@ -169,3 +172,152 @@ def test_exists_compares_the_digest(serve: Serve) -> None:
     assert serve(lambda *_: (200, {}, b"")).client().exists(DIGEST)
     assert not serve(lambda *_: (200, {"Docker-Content-Digest": "sha256:0"}, b"")).client().exists(DIGEST)
     assert not serve(lambda *_: (404, {}, b"")).client().exists(DIGEST)
+
+
+# What a hostile registry may try
+
+
+def unauthorized(challenge: str) -> Answer:
+    return 401, {"WWW-Authenticate": challenge}, b""
+
+
+def spy(heard: list[HTTPHeaderDict], answer: Answer = (200, {}, b"")) -> Script:
+    """Return a script that remembers the headers it is sent."""
+
+    def script(_registry: Registry, _method: str, _path: str, headers: HTTPHeaderDict) -> Answer:
+        heard.append(headers)
+        return answer
+
+    return script
+
+
+def test_an_upload_on_another_host_is_not_cancelled_there(serve: Serve) -> None:
+    heard: list[HTTPHeaderDict] = []
+    other = serve(spy(heard))
+    registry = serve(lambda *_: (202, {"Location": f"http://{other.host}/v2/team/app/blobs/uploads/1"}, b""))
+    registry.client(Credentials(registry_token="bearer")).check_push()
+    assert heard == []
+
+
+@pytest.mark.parametrize("location", ["http://[", "https://{host}/v2/x", "", "ftp://{host}/"])
+def test_an_upload_at_an_odd_place_is_left_to_expire(serve: Serve, location: str) -> None:
+    registry = serve(lambda registry, *_: (202, {"Location": location.format(host=registry.host)}, b""))
+    registry.client().check_push()
+    assert registry.asked == ["POST /v2/team/app/blobs/uploads/"]
+
+
+def test_a_redirect_to_another_host_carries_no_credentials(serve: Serve) -> None:
+    heard: list[HTTPHeaderDict] = []
+    storage = serve(spy(heard, (200, {"Content-Type": MANIFEST}, RAW)))
+    registry = serve(lambda *_: (307, {"Location": f"http://{storage.host}/blob"}, b""))
+    assert registry.client(Credentials(registry_token="bearer")).get(DIGEST).raw == RAW
+    assert ["Authorization" in headers for headers in heard] == [False]
+
+
+def test_the_host_that_a_registry_redirects_to_gets_no_credentials_when_it_asks(serve: Serve) -> None:
+    heard: list[HTTPHeaderDict] = []
+    thief = serve(lambda registry, *_: unauthorized(f'Bearer realm="http://{registry.host}/token"'))
+    basic = serve(spy(heard, unauthorized('Basic realm="r"')))
+    for other in (thief, basic):
+        registry = serve(lambda *_, host=other.host: (307, {"Location": f"http://{host}/blob"}, b""))
+        with pytest.raises(DeniedError, match="401"):
+            registry.client(Credentials("u", "p")).get(DIGEST)
+    assert thief.asked == ["GET /blob"]
+    assert ["Authorization" in headers for headers in heard] == [False]
+
+
+def test_a_token_server_cannot_send_the_refresh_token_elsewhere(serve: Serve) -> None:
+    other = serve(lambda *_: (200, {}, b'{"token": "t"}'))
+
+    def script(registry: Registry, _method: str, path: str, _headers: HTTPHeaderDict) -> Answer:
+        if path == "/token":
+            return 307, {"Location": f"http://{other.host}/token"}, b""
+        return unauthorized(f'Bearer realm="http://{registry.host}/token"')
+
+    with pytest.raises(RefusedError, match="answered 307"):
+        serve(script).client(Credentials(identity_token="refresh")).get(DIGEST)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("realm", ["http://{host}/token", "HTTP://{host}/token", "ftp://{host}/token", "token", ""])
+def test_credentials_for_a_registry_with_tls_are_sent_by_https_only(serve: Serve, realm: str) -> None:
+    server = serve(lambda *_: (200, {}, b'{"token": "t"}'))
+    authenticator = Authenticator(pool(None), Credentials("u", "p"))
+    with pytest.raises(RefusedError, match="by https only"):
+        authenticator.answer(f'Bearer realm="{realm.format(host=server.host)}"', "repository:team/app:pull")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"{}", b"[]", b"", b"token", b"[" * 100_000, b'{"token": "a\\r\\nX-Evil: 1"}', '{"token": "ü"}'.encode()],
+    ids=lambda answer: repr(answer[:20]),
+)
+def test_a_token_server_that_sends_no_token(serve: Serve, answer: bytes) -> None:
+    def script(registry: Registry, _method: str, path: str, _headers: HTTPHeaderDict) -> Answer:
+        if path.startswith("/token"):
+            return 200, {}, answer
+        return unauthorized(f'Bearer realm="http://{registry.host}/token"')
+
+    with pytest.raises(RefusedError, match=r"token server .* sent"):
+        serve(script).client(Credentials("u", "p")).get(DIGEST)
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(serve: Serve) -> None:
+    with pytest.raises(RefusedError, match="sends too much"):
+        serve(lambda *_: (200, {"Content-Type": MANIFEST}, b" " * (LIMIT + 1))).client().get(DIGEST)
+    largest = b" " * LIMIT
+    digest = f"sha256:{hashlib.sha256(largest).hexdigest()}"
+    assert serve(lambda *_: (200, {"Content-Type": MANIFEST}, largest)).client().get(digest).raw == largest
+
+
+def test_a_small_answer_that_unpacks_to_a_large_one_is_not_unpacked(serve: Serve) -> None:
+    bomb = gzip.compress(bytes(64 * 1024 * 1024))
+    assert len(bomb) < 100_000
+    with pytest.raises(RefusedError, match="sends too much"):
+        serve(lambda *_: (200, {"Content-Encoding": "gzip"}, bomb)).client().get(DIGEST)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(serve: Serve) -> None:
+    def script(registry: Registry, *_: object) -> Answer:
+        whole = len(registry.asked) == 3
+        return (
+            200,
+            {"Content-Type": MANIFEST, "Content-Length": str(len(RAW)), "Connection": "close"},
+            RAW[: len(RAW) if whole else 5],
+        )
+
+    assert serve(script).client().get(DIGEST).raw == RAW
+
+
+def test_an_answer_that_always_breaks_off_is_none(serve: Serve) -> None:
+    registry = serve(lambda *_: (200, {"Content-Length": "99", "Connection": "close"}, RAW))
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        registry.client().get(DIGEST)
+    assert len(registry.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"errors": [[]]}', b'{"errors": null}', b"\xff"], ids=["deep", "list", "null", "bytes"]
+)
+def test_an_error_that_cannot_be_read_is_still_an_error(serve: Serve, body: bytes) -> None:
+    with pytest.raises(NotFoundError, match=r"answered 404 .* to GET for team/app$"):
+        serve(lambda *_: (404, {}, body)).client().get(DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://r.test/a", "https://r.test/b?c", True),
+        ("https://r.test/a", "https://R.TEST:443/a", True),
+        ("http://r.test/a", "http://r.test:80/a", True),
+        ("https://r.test/a", "http://r.test/a", False),
+        ("https://r.test/a", "https://r.test:8443/a", False),
+        ("https://r.test/a", "https://r.test.evil/a", False),
+        ("https://r.test/a", "https://r.test@evil/a", False),
+        ("https://r.test/a", "https://[/a", False),
+        ("ftp://r.test/a", "ftp://r.test/a", False),
+    ],
+)
+def test_origin(one: str, other: str, *, same: bool) -> None:
+    assert same_origin(one, other) is same

@@ -95,6 +95,9 @@ def test_tokens_are_kept() -> None:
         ('{"auths": {"r.test": "x"}}', "an object of strings"),
         ('{"auths": {"r.test": {"auth": "!"}}}', "is not base64"),
         ('{"auths": {"r.test": {"auth": "eA=="}}}', "not user:password"),
+        ('{"auths": {"r.test": {"registrytoken": "a\\nb"}}}', "must be one line"),
+        ('{"auths": {"r.test": {"identitytoken": "\u00fc"}}}', "must be one line"),
+        ("[" * 100_000, "it is not JSON"),
     ],
 )
 def test_what_is_no_docker_config_is_refused_without_being_quoted(text: str, message: str) -> None:

@@ -98,3 +98,14 @@ def test_a_plain_manifest_gets_a_descriptor_with_its_platform() -> None:
 def test_a_missing_platform_is_named_with_what_there_is() -> None:
     with pytest.raises(ValueError, match=r"has no image for linux/arm64; it has linux/amd64"):
         find_image(AMD64_BUILT, ARM64)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b"[]", b"", b"\xff"], ids=["deep", "list", "empty", "bytes"])
+def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        _ = Manifest(INDEX, raw).content
+
+
+def test_a_size_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        stored_size({"config": {"size": 5}, "layers": [{"size": -1}]})

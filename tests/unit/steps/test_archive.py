@@ -122,6 +122,7 @@ def test_what_is_ordinary_is_unpacked_as_it_is(tmp_path: Path, mode: str) -> Non
     assert {path.lstat().st_mtime for path in (folder, *folder.rglob("*"))} == {1_000}
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_is_unpacked_with_links_and_modes(tmp_path: Path) -> None:
     made = zipped(
         tmp_path / "a.zip",

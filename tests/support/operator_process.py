@@ -1,0 +1,78 @@
+"""The operator of this working tree as a process on this machine: one that can be killed at a chosen moment."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hack.install import NAMESPACE, RELEASE
+from hack.target import Target
+
+from .watch import gone
+
+ROOT = Path(__file__).parents[2]
+_LABEL = f"app.kubernetes.io/instance={RELEASE}"
+
+
+@dataclass
+class OperatorProcess:
+    """An operator with the policy of the installed one."""
+
+    target: Target
+    policy: Path
+    log: Path
+    module: str = "multiarchbuild"
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it; nobody else runs, so that it need not wait for a Lease."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", self.module, "run", f"--policy={self.policy}", "--no-leader-elect"]
+        command += [f"--listen=127.0.0.1:{port}", "--log-format=console"]
+        environment = {**self.target.environment, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit code once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """Kill it: it gets no say in the matter."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+
+@contextmanager
+def in_place_of_the_installed(
+    target: Target, folder: Path, module: str = "multiarchbuild"
+) -> Iterator[OperatorProcess]:
+    """Yield an operator, not started yet, while the installed one is away."""
+    policy = folder / "policy.yaml"
+    policy.write_text(
+        target.kubectl(
+            "get", "configmap", f"{RELEASE}-policy", "-n", NAMESPACE, "-o", r"jsonpath={.data.policy\.yaml}"
+        ),
+        encoding="utf-8",
+    )
+    operator = OperatorProcess(target, policy, folder / "operator.log", module)
+    deployment = ("deployment", RELEASE, "-n", NAMESPACE)
+    target.kubectl("scale", *deployment, "--replicas=0")
+    try:
+        gone(target, "pods", "-n", NAMESPACE, "-l", _LABEL)
+        yield operator
+    finally:
+        operator.kill()
+        target.kubectl("scale", *deployment, "--replicas=1")
+        target.kubectl("rollout", "status", *deployment, "--timeout=120s")
+        print(operator.log.read_text(encoding="utf-8") if operator.log.exists() else "the operator was never started")
