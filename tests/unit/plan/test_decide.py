@@ -101,13 +101,14 @@ def half(world: World, reason: Reason = Reason.BUILD_FAILED) -> World:
 def test_inline_a_run_from_create_to_ready() -> None:
     w = world()
     assert reconciled(w) == ["EnsureInputs", "StartBuild", "StartBuild"]
-    assert (run_of(w).trigger, run_of(w).reason) == (Trigger.SPEC_CHANGED, Reason.BUILDING)
+    assert (run_of(w).trigger, run_of(w).reason) == (Trigger.SPEC_CHANGED, Reason.PENDING)
     assert phases(w) == {AMD64: Phase.PENDING, ARM64: Phase.PENDING}
     assert reconciled(w) == []
 
     for pod in w.pods.values():
         w.start(pod)
     assert reconciled(w) == []
+    assert run_of(w).reason is Reason.BUILDING
     assert phases(w) == {AMD64: Phase.RUNNING, ARM64: Phase.RUNNING}
     assert entry(w, AMD64).node == "node-amd64"
 
