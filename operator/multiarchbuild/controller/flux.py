@@ -79,8 +79,8 @@ class Sources:
         try:
             return artifact_from(await self._kube.get(KINDS[wanted.kind], namespace, wanted.name), wanted)
         except NotFound as error:
-            # What a kind that is not served is told apart by.
-            if "could not find the requested resource" in str(error):
+            # For a path that it does not serve, the API server answers with a text and no Status.
+            if not error.reason:
                 return missing(wanted, f"is of a kind that this cluster does not have: install Flux ({GROUP_VERSION})")
             return missing(wanted, f"does not exist in namespace {namespace!r}: create it, or correct source.flux")
         except Forbidden:

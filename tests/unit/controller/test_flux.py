@@ -67,8 +67,8 @@ async def test_a_build_that_uses_another_source_or_is_gone_is_forgotten() -> Non
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (NotFound('gitrepositories.source.toolkit.fluxcd.io "app" not found'), "does not exist in namespace 'team-a'"),
-        (NotFound("the server could not find the requested resource"), "install Flux (source.toolkit.fluxcd.io/v1)"),
+        (NotFound("app not found", status=404, reason="NotFound"), "does not exist in namespace 'team-a'"),
+        (NotFound("HTTP 404", status=404), "install Flux (source.toolkit.fluxcd.io/v1)"),
         (Forbidden("no"), "chart: flux.enabled"),
         ({}, "has no artifact yet"),
     ],
