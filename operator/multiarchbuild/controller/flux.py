@@ -88,64 +88,73 @@ class Sources:
 
 
 class FluxWatcher(Watcher):
-    """The watch streams for some kinds of Flux."""
+    """The watch streams for one kind of Flux: the end of one takes others in its thread a while to notice."""
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[Configuration]],
         namespaces: Sequence[str],
         sink: Sink,
-        kinds: Iterable[FluxKind],
         changed: Callable[[Ref], None],
+        kind: FluxKind,
     ) -> None:
         """`changed` is called for each event, in the event loop that calls `start`."""
         super().__init__(connect, namespaces, sink)
-        self._kinds, self._changed = tuple(kinds), changed
+        self._kind, self._changed = kind, changed
 
     def _handle(self, registry: kopf.OperatorRegistry) -> None:
-        for kind in self._kinds:
-            self._handle_kind(registry, kind)
-
-    def _handle_kind(self, registry: kopf.OperatorRegistry, kind: FluxKind) -> None:
         group, _, version = GROUP_VERSION.partition("/")
 
-        @kopf.on.event(group, version, PLURALS[kind], registry=registry, id=PLURALS[kind])
+        @kopf.on.event(group, version, PLURALS[self._kind], registry=registry)
         async def source(namespace: str | None, name: str | None, **_: Any) -> None:
-            self._event(PLURALS[kind])
-            self._call(self._changed, Ref(kind, str(namespace), str(name)))
+            self._event(PLURALS[self._kind])
+            self._call(self._changed, Ref(self._kind, str(namespace), str(name)))
 
 
-async def follow(kube: Kube, watcher: Callable[[frozenset[FluxKind]], Watcher]) -> NoReturn:
-    """Watch those kinds of Flux that the cluster has, whatever they are at the moment; `watcher` makes the streams."""
-    watched: frozenset[FluxKind] = frozenset()
-    running: Watcher | None = None
-    ended: asyncio.Future[BaseException | None] | None = None
-    told = ""
-    try:
-        while True:
-            if ended is not None and ended.done():
-                # Kinds that have gone, or rights that are missing. Nothing else depends on these streams.
-                if told != (said := repr(ended.result())):
-                    _LOG.warning("watching Flux has ended, it is tried again", error=said)
-                told, watched, running, ended = said, frozenset(), None, None
-            served = await _served(kube, watched)
-            if served != watched:
-                if running is not None:
-                    await asyncio.to_thread(running.stop, _STOP_SECONDS)
-                watched, running = served, watcher(served) if served else None
-                ended = running.start() if running else None
-                _LOG.info("watching Flux", kinds=sorted(served))
-            await asyncio.sleep(SERVED_SECONDS)
-    finally:
-        if running is not None:
-            await asyncio.to_thread(running.stop, _STOP_SECONDS)
+class Follower:
+    """Watches those kinds of Flux that the cluster has, whatever they are at the moment."""
 
+    def __init__(self, kube: Kube, watcher: Callable[[FluxKind], Watcher]) -> None:
+        """`watcher` makes the streams for a kind."""
+        self._kube, self._watcher = kube, watcher
+        self._running: dict[FluxKind, tuple[Watcher, asyncio.Future[BaseException | None]]] = {}
+        self._told: dict[FluxKind, str] = {}
 
-async def _served(kube: Kube, before: frozenset[FluxKind]) -> frozenset[FluxKind]:
-    """Return which kinds the API server serves now; `before` where it does not say."""
-    try:
-        plurals = await kube.served(GROUP_VERSION)
-    except KubeError as error:
-        _LOG.warning("the kinds of Flux are not known", error=str(error))
-        return before
-    return frozenset(kind for kind, plural in PLURALS.items() if plural in plurals)
+    async def run(self) -> NoReturn:
+        """Follow, for ever. Nothing else depends on it: what fails is tried again."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(SERVED_SECONDS)
+        finally:
+            for kind in tuple(self._running):
+                await self._stop(kind)
+
+    async def look(self) -> None:
+        """Start and stop streams for what the API server serves now."""
+        for kind, (_, ended) in tuple(self._running.items()):
+            if ended.done():
+                # A kind that has gone, or rights that are missing.
+                del self._running[kind]
+                self._tell(kind, repr(ended.result()))
+        try:
+            plurals = await self._kube.served(GROUP_VERSION)
+        except KubeError as error:
+            _LOG.warning("the kinds of Flux are not known", error=str(error))
+            return
+        served = {kind for kind, plural in PLURALS.items() if plural in plurals}
+        for kind in self._running.keys() - served:
+            await self._stop(kind)
+        for kind in sorted(served - self._running.keys()):
+            watcher = self._watcher(kind)
+            self._running[kind] = watcher, watcher.start()
+            _LOG.info("watching", kind=kind)
+
+    async def _stop(self, kind: FluxKind) -> None:
+        watcher, _ = self._running.pop(kind)
+        await asyncio.to_thread(watcher.stop, _STOP_SECONDS)
+
+    def _tell(self, kind: FluxKind, error: str) -> None:
+        if self._told.get(kind) != error:
+            _LOG.warning("watching has ended, it is tried again", kind=kind, error=error)
+        self._told[kind] = error

@@ -160,8 +160,8 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
         if options.flux:
             # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
             quiet = Sink(queue.add, nodes_changed, lambda _: None)
-            connect = partial(flux.FluxWatcher, load_configuration, options.namespaces, quiet)
-            group.create_task(flux.follow(kube, lambda kinds: connect(kinds, source_changed)))
+            streams = partial(flux.FluxWatcher, load_configuration, options.namespaces, quiet, source_changed)
+            group.create_task(flux.Follower(kube, streams).run())
         for _ in range(WORKERS):
             group.create_task(work(queue, reconciler, metrics))
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS

@@ -1,13 +1,14 @@
 """Which builds a change of a Flux object concerns, and what is said of one that can't be read."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 
 from multiarchbuild.api.source import FluxKind
-from multiarchbuild.controller.flux import Ref, Sources
+from multiarchbuild.controller.flux import Follower, Ref, Sources
 from multiarchbuild.controller.kube import Forbidden, Kind, Kube, KubeError, NotFound, Transient
-from multiarchbuild.controller.watch import Key
+from multiarchbuild.controller.watch import Key, Watcher
 from tests.unit.plan.world import FLUX, INLINE, build, flux_object
 
 KEY = Key("team-a", "app")
@@ -87,3 +88,65 @@ async def test_an_operator_without_flux_asks_nothing() -> None:
     assert artifact
     assert "--flux" in artifact.problem
     assert server.asked == []
+
+
+class Streams:
+    """A watcher that does as it is told."""
+
+    def __init__(self, started: list["Streams"], kind: FluxKind) -> None:
+        self.kind, self.stopped = kind, False
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        started.append(self)
+
+    def start(self) -> asyncio.Future[BaseException | None]:
+        return self.ended
+
+    def stop(self, _: float) -> None:
+        self.stopped = True
+
+
+class Discovery:
+    """An API server that serves these plurals."""
+
+    def __init__(self, *plurals: str) -> None:
+        self.plurals: frozenset[str] | KubeError = frozenset(plurals)
+
+    async def served(self, group_version: str) -> frozenset[str]:
+        assert group_version == "source.toolkit.fluxcd.io/v1"
+        if isinstance(self.plurals, KubeError):
+            raise self.plurals
+        return self.plurals
+
+
+async def test_kinds_are_watched_as_they_come_and_go() -> None:
+    started: list[Streams] = []
+    discovery = Discovery()
+    follower = Follower(cast("Kube", discovery), lambda kind: cast("Watcher", Streams(started, kind)))
+    await follower.look()
+    assert started == []
+    discovery.plurals = frozenset({"gitrepositories", "buckets", "helmcharts"})
+    await follower.look()
+    await follower.look()
+    assert {streams.kind for streams in started} == {FluxKind.GIT_REPOSITORY, FluxKind.BUCKET}
+    discovery.plurals = Transient("away")
+    await follower.look()
+    assert not any(streams.stopped for streams in started), "what is not known is no reason to stop"
+    discovery.plurals = frozenset({"gitrepositories"})
+    await follower.look()
+    assert {streams.kind for streams in started if streams.stopped} == {FluxKind.BUCKET}
+    assert len(started) == 2
+
+
+async def test_streams_that_end_are_opened_anew() -> None:
+    started: list[Streams] = []
+    discovery = Discovery("buckets")
+    follower = Follower(cast("Kube", discovery), lambda kind: cast("Watcher", Streams(started, kind)))
+    await follower.look()
+    started[0].ended.set_result(RuntimeError("404 page not found"))
+    await follower.look()
+    assert len(started) == 2
+    running = asyncio.create_task(follower.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert started[1].stopped
