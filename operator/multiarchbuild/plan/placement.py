@@ -23,6 +23,8 @@ Labels = tuple[tuple[str, str], ...]
 AARCH32_LABEL = "multiarch.build/aarch32"
 """Set to true on arm64 nodes that run 32-bit programs; many arm64 servers cannot."""
 
+_LEVELS = ("v2", "v3", "v4")
+"""Of amd64 (x86-64 psABI), the lowest first."""
 _STARTING = "waiting for the pod to start"
 
 
@@ -40,6 +42,8 @@ class Wish:
     node_selector: Mapping[str, str]
     tolerations: tuple[Toleration, ...]
     affinity: Affinity | None
+    namespace: str = ""
+    """Of the build: the policy may allow QEMU in some only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Choice:
     """When to choose again if the pod still waits."""
 
 
-def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...]) -> Wish:
+def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...], namespace: str = "") -> Wish:
     """Return what the builder of `platforms`, written as `names` in spec, asks of its node."""
     override = next((entry for entry in scheduling.overrides if len(names) == 1 and entry.platform == names[0]), None)
     if override is None:
@@ -63,13 +67,15 @@ def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[s
             scheduling.node_selector,
             scheduling.tolerations,
             scheduling.affinity,
+            namespace,
         )
     return Wish(
         platforms,
         override.strategy or scheduling.strategy,
         {**scheduling.node_selector, **override.node_selector},
         (*scheduling.tolerations, *override.tolerations),
-        scheduling.affinity,
+        override.affinity or scheduling.affinity,
+        namespace,
     )
 
 
@@ -101,7 +107,7 @@ def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
     if fitting is not None:
         return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
     labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
-    return Choice(Placement(Mode.EMULATED, labels), Reason.NO_BUILDER, _no_emulator(platform, policy))
+    return Choice(Placement(Mode.EMULATED, labels), Reason.NO_BUILDER, _no_emulator(wanted, policy))
 
 
 def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
@@ -141,12 +147,16 @@ def _native_labels(platform: Platform) -> tuple[Labels, ...]:
             architectures = [[(ARCH_LABEL, architecture)]]
         case architecture, variant:
             # What a CPU can do beyond its architecture is in no well-known label: the node must say so itself.
-            architectures = [[(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{variant}", "true")]]
+            # A CPU of a higher level can do what the lower ones can.
+            levels = _LEVELS[_LEVELS.index(variant) :] if variant in _LEVELS else (variant,)
+            architectures = [
+                [(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{level}", "true")] for level in levels
+            ]
     return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
 
 
 def _emulator(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Labels | None:
-    if not policy.emulation.allowed:
+    if policy.emulation.refusal(wanted.namespace):
         return None
     qemu = qemu_label(wanted.platforms[0].architecture)
     labelled: Labels = ((OS_LABEL, "linux"), (qemu, "true"))
@@ -227,10 +237,11 @@ def _missing(wanted: Wish) -> str:
     return f"no Ready, schedulable node with {labels}" + (" fits nodeSelector and affinity" if narrowed else "")
 
 
-def _no_emulator(platform: Platform, policy: Policy) -> str:
-    if not policy.emulation.allowed:
-        return "QEMU is not allowed by the operator's policy (emulation.allowed)"
+def _no_emulator(wanted: Wish, policy: Policy) -> str:
+    if rule := policy.emulation.refusal(wanted.namespace):
+        return f"QEMU is not allowed by the operator's policy ({rule})"
     return (
-        f"no node with {qemu_label(platform.architecture)}=true for QEMU: label one whose kernel has it registered"
+        f"no node with {qemu_label(wanted.platforms[0].architecture)}=true for QEMU: "
+        "label one whose kernel has it registered"
         + ("" if policy.emulation.bundled else ", or set emulation.bundled in the operator's policy")
     )

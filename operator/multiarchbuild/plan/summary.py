@@ -120,7 +120,12 @@ def _cut_tails(run: RunStatus, room: int) -> RunStatus:
 
 def _cut_messages(run: RunStatus, room: int) -> RunStatus:
     def cut(entry: PlatformStatus) -> PlatformStatus:
-        return entry.model_copy(update={"message": shorten(entry.message, room)}) if entry.message else entry
+        tries = tuple(
+            each.model_copy(update={"message": shorten(each.message, room)}) for each in entry.failed_attempts
+        )
+        return entry.model_copy(
+            update={"message": shorten(entry.message or "", room) or None, "failed_attempts": tries}
+        )
 
     return run.model_copy(
         update={

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+from multiarchbuild.api.spec import CACHE_TAG_PREFIX
 from multiarchbuild.api.status import SourceStatus
 
 MAX_TAG = 128
@@ -26,5 +27,10 @@ def expand(tags: tuple[str, ...], source: SourceStatus, started_at: datetime, ru
         "run": run,
     }
     expanded = (re.sub(r"\{(\w+)\}", lambda match: values[match[1]], tag) for tag in tags)
-    # A tag must not start with '.' or '-', which a ref may bring in.
-    return tuple(dict.fromkeys(tag[:MAX_TAG].lstrip(".-") for tag in expanded))
+    return tuple(dict.fromkeys(map(_allowed, expanded)))
+
+
+def _allowed(tag: str) -> str:
+    """Return `tag` without what a ref may have brought in: a '.' or '-' at its start, or the name of a cache."""
+    tag = tag.lstrip(".-")
+    return (f"ref-{tag}" if tag.startswith(CACHE_TAG_PREFIX) else tag)[:MAX_TAG]
