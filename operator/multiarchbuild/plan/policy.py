@@ -166,7 +166,10 @@ class Policy(Model):
     def resources(self, own: Resources) -> Resources:
         """Return the resources of a builder for which the build asks `own`: what has a maximum has a limit."""
         base = own if own != Resources() else self.default_resources
-        return base.model_copy(update={"limits": {**self.max_resources, **base.limits}})
+        added = {name: most for name, most in self.max_resources.items() if name not in base.limits}
+        # Without a request of its own a pod requests its limit: every builder would ask for all that one may have.
+        requests = {**dict.fromkeys(added, "0"), **base.requests}
+        return base.model_copy(update={"requests": requests, "limits": {**added, **base.limits}})
 
 
 def exceeds(amount: str | int, most: str | int) -> bool:

@@ -243,13 +243,13 @@ def test_the_affinity_of_a_platform_takes_the_place_of_that_of_all() -> None:
 
 def test_what_has_a_maximum_has_a_limit() -> None:
     limited = policy(maxResources={"memory": "8Gi"}, defaultResources={"requests": {"cpu": "1"}})
-    usual = {"requests": {"cpu": "1"}, "limits": {"memory": "8Gi"}}
+    usual = {"requests": {"cpu": "1", "memory": "0"}, "limits": {"memory": "8Gi"}}
     assert daemon(render(start(), resource(), limited))["resources"] == usual
     own = {"resources": {"limits": {"memory": "2Gi"}}}
     assert daemon(render(start(), resource(scheduling=own), limited))["resources"] == {"limits": {"memory": "2Gi"}}
     only_cpu = {"resources": {"requests": {"cpu": "2"}}}
     found = daemon(render(start(), resource(scheduling=only_cpu), limited))["resources"]
-    assert found == {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}}
+    assert found == {"requests": {"cpu": "2", "memory": "0"}, "limits": {"memory": "8Gi"}}
 
 
 def test_the_ca_of_one_registry_is_trusted_for_that_one_only() -> None:
