@@ -23,8 +23,6 @@ Labels = tuple[tuple[str, str], ...]
 AARCH32_LABEL = "multiarch.build/aarch32"
 """Set to true on arm64 nodes that run 32-bit programs; many arm64 servers cannot."""
 
-_LEVELS = ("v2", "v3", "v4")
-"""Of amd64 (x86-64 psABI), the lowest first."""
 _STARTING = "waiting for the pod to start"
 
 
@@ -102,11 +100,11 @@ def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
 
 
 def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
-    platform = wanted.platforms[0]
     fitting = _emulator(wanted, nodes, policy)
     if fitting is not None:
         return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
-    labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
+    # The pod waits for any node that would do: with the QEMU that is bundled, that is any.
+    labels = _emulator_labels(wanted.platforms[0], policy)[-1]
     return Choice(Placement(Mode.EMULATED, labels), Reason.NO_BUILDER, _no_emulator(wanted, policy))
 
 
@@ -147,21 +145,20 @@ def _native_labels(platform: Platform) -> tuple[Labels, ...]:
             architectures = [[(ARCH_LABEL, architecture)]]
         case architecture, variant:
             # What a CPU can do beyond its architecture is in no well-known label: the node must say so itself.
-            # A CPU of a higher level can do what the lower ones can.
-            levels = _LEVELS[_LEVELS.index(variant) :] if variant in _LEVELS else (variant,)
-            architectures = [
-                [(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{level}", "true")] for level in levels
-            ]
+            architectures = [[(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{variant}", "true")]]
     return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
 
 
 def _emulator(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Labels | None:
     if policy.emulation.refusal(wanted.namespace):
         return None
-    qemu = qemu_label(wanted.platforms[0].architecture)
-    labelled: Labels = ((OS_LABEL, "linux"), (qemu, "true"))
-    options = (labelled, ((OS_LABEL, "linux"),)) if policy.emulation.bundled else (labelled,)
-    return _first_fitting(options, wanted, nodes)
+    return _first_fitting(_emulator_labels(wanted.platforms[0], policy), wanted, nodes)
+
+
+def _emulator_labels(platform: Platform, policy: Policy) -> tuple[Labels, ...]:
+    """Return the label sets of nodes that emulate `platform`, the best first."""
+    labelled: Labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
+    return (labelled, ((OS_LABEL, "linux"),)) if policy.emulation.bundled else (labelled,)
 
 
 def _first_fitting(options: tuple[Labels, ...], wanted: Wish, nodes: Sequence[Node]) -> Labels | None:
@@ -240,8 +237,9 @@ def _missing(wanted: Wish) -> str:
 def _no_emulator(wanted: Wish, policy: Policy) -> str:
     if rule := policy.emulation.refusal(wanted.namespace):
         return f"QEMU is not allowed by the operator's policy ({rule})"
+    if policy.emulation.bundled:
+        return "no Ready, schedulable Linux node for QEMU fits nodeSelector, tolerations and affinity"
     return (
         f"no node with {qemu_label(wanted.platforms[0].architecture)}=true for QEMU: "
-        "label one whose kernel has it registered"
-        + ("" if policy.emulation.bundled else ", or set emulation.bundled in the operator's policy")
+        "label one whose kernel has it registered, or set emulation.bundled in the operator's policy"
     )

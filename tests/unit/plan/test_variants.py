@@ -38,7 +38,6 @@ def labels(choice: Choice) -> Mapping[str, str]:
         # Many arm64 servers can't run 32-bit programs: without the label that is not tried.
         ("linux/arm/v7", [node("arm64")], Mode.EMULATED, {}),
         ("linux/amd64/v3", [node("amd64", labels={"multiarch.build/amd64-v3": "true"})], Mode.NATIVE, {}),
-        ("linux/amd64/v2", [node("amd64", labels={"multiarch.build/amd64-v4": "true"})], Mode.NATIVE, {}),
         ("linux/amd64/v3", [node("amd64", labels={"multiarch.build/amd64-v2": "true"})], Mode.EMULATED, {}),
         ("linux/amd64/v4", [node("amd64")], Mode.EMULATED, {}),
         ("linux/riscv64", [node("amd64"), node("riscv64")], Mode.NATIVE, {"kubernetes.io/arch": "riscv64"}),
