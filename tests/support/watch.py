@@ -14,9 +14,6 @@ T = TypeVar("T")
 Objects = Mapping[str, dict[str, Any]]
 """The latest state of each object by its uid; what was deleted is not there."""
 
-_END = "}\n"
-"""How an object ends that kubectl printed with indents."""
-
 
 @dataclass(frozen=True)
 class Change:
@@ -43,13 +40,9 @@ def watching(target: Target, *what: str, seconds: float) -> Iterator[Iterator[Ch
 
 def _changes(process: "subprocess.Popen[str]") -> Iterator[Change]:
     assert process.stdout is not None
-    text = ""
-    for line in process.stdout:
-        text += line
-        if line == _END:
-            change = json.loads(text)
-            yield Change(change["type"], change["object"])
-            text = ""
+    for line in process.stdout:  # an event a line, not indented as kubectl prints objects elsewhere
+        change = json.loads(line)
+        yield Change(change["type"], change["object"])
 
 
 def wait_for(
@@ -73,12 +66,16 @@ def wait_for(
     raise AssertionError(f"not within {seconds:.0f} s: {why or ' '.join(what)}; last seen: {last}")
 
 
+def gone(target: Target, *what: str, seconds: float = 60) -> None:
+    """Wait until there is nothing any more that `what` (of kubectl get) names."""
+    target.kubectl("wait", *what, "--for=delete", f"--timeout={seconds:.0f}s")
+
+
 @dataclass
 class Recorder:
     """Remembers every object that a watch ever showed, by uid."""
 
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _synced: threading.Event = field(default_factory=threading.Event)
 
     def named(self) -> list[str]:
         """Return the names of all, the first seen first; an object that was made again is there twice."""
