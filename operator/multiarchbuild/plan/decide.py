@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from multiarchbuild.api.conditions import merge
+from multiarchbuild.api.conditions import Condition, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
 from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, Status
@@ -98,10 +98,14 @@ def _status(
     old, spec, generation = build.status, build.spec, build.metadata.generation
     image = image or old.image
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
-    return summary.fit(
+
+    def stated(run: RunStatus | None) -> tuple[Condition, ...]:
+        return summary.conditions(old.conditions, run, generation, now, suspended=spec.suspend)
+
+    status = summary.fit(
         Status(
             observed_generation=generation,
-            conditions=summary.conditions(old.conditions, run, generation, now, suspended=spec.suspend),
+            conditions=stated(run),
             image=image,
             run=run,
             platforms=summary.platforms_column(run, len(spec.platforms)),
@@ -111,3 +115,5 @@ def _status(
             history=retention.prune(history, spec.history),
         )
     )
+    # Conditions say what the run says, also where that was cut: the next look has no more to go by.
+    return status if status.run == run else status.model_copy(update={"conditions": stated(status.run)})
