@@ -19,7 +19,8 @@ from multiarchbuild.plan.policy import Policy
 
 from . import health, logs
 from .apply import Applier, Render
-from .kube import BUILDS, Forbidden, Kube, NotFound, Transient, load_configuration, own_namespace
+from .census import Census
+from .kube import BUILDS, Forbidden, Kube, KubeError, NotFound, Transient, load_configuration, own_namespace
 from .leader import Leadership
 from .metrics import Metrics
 from .observe import Nodes
@@ -128,8 +129,16 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
 
         nodes = Nodes(kube, loop.time)
         applier = Applier(kube, render, options.policy, identity)
+        census = Census(kube, options.namespaces, options.policy.concurrency, queue.add)
+        await _taken(census)
         reconciler = Reconciler(
-            kube=kube, decide=decide, applier=applier, nodes=nodes, policy=options.policy, metrics=metrics
+            kube=kube,
+            decide=decide,
+            applier=applier,
+            nodes=nodes,
+            census=census,
+            policy=options.policy,
+            metrics=metrics,
         )
 
         def nodes_changed() -> None:
@@ -140,8 +149,9 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
         def seen(resource: str) -> None:
             metrics.watch_last_event.labels(resource).set_to_current_time()
 
-        watcher = Watcher(load_configuration, options.namespaces, Sink(queue.add, nodes_changed, seen))
+        watcher = Watcher(load_configuration, options.namespaces, Sink(queue.add, nodes_changed, seen, census.seen))
         group.create_task(_watch(watcher))
+        group.create_task(census.prune())
         for _ in range(WORKERS):
             group.create_task(work(queue, reconciler, metrics))
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS
@@ -189,6 +199,16 @@ async def _resource_served(kube: Kube, namespaces: Sequence[str]) -> None:
             _LOG.warning("the cluster can't be used yet", error=str(error))
         else:
             return
+        await asyncio.sleep(CRD_SECONDS)
+
+
+async def _taken(census: Census) -> None:
+    """Return once all builds are known."""
+    while True:
+        try:
+            return await census.take()
+        except KubeError as error:
+            _LOG.warning("builds not listed yet", error=str(error))
         await asyncio.sleep(CRD_SECONDS)
 
 

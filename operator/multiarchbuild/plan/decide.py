@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from multiarchbuild.api.conditions import Condition, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
 from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, Status
 
-from . import events, retention, runs, summary
+from . import admission, events, retention, runs, summary
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
+from .conflicts import tag_conflict
 from .context import Context
 from .identity import fingerprint
+from .others import Other
 from .policy import Policy
 
 
@@ -37,11 +40,21 @@ class Decision:
     wake_after: timedelta | None
 
 
-def decide(build: MultiArchBuild, children: Children, nodes: Sequence[Node], policy: Policy, now: datetime) -> Decision:
+def decide(
+    build: MultiArchBuild,
+    children: Children,
+    nodes: Sequence[Node],
+    policy: Policy,
+    now: datetime,
+    *,
+    others: Sequence[Other] = (),
+) -> Decision:
     """Return what should happen next for `build`. Pure: no I/O, no clock, no randomness."""
     old = build.status
     run, history = old.run, old.history
-    if (new := runs.next_run(build, now)) is not None:
+    new = runs.next_run(build, now)
+    held = admission.held(build, others, policy, now) if new is not None else None
+    if new is not None and held is None:
         if run is not None and run.result is None:
             superseded = runs.history_entry(run, Result.SUPERSEDED, Reason.SUPERSEDED, None, now)
             history = (superseded, *history)
@@ -54,6 +67,13 @@ def decide(build: MultiArchBuild, children: Children, nodes: Sequence[Node], pol
             history = (_entry(run, progress.image, now), *history)
     status = _status(build, run, progress.image if progress else None, history, now)
     wake_at = progress.wake_at if progress else None
+    if held is not None and (run is None or run.result is not None):
+        stated = admission.conditions(old.conditions, held, build.metadata.generation, now)
+        status = status.model_copy(update={"conditions": stated})
+        wake_at = now + admission.LOOK_AGAIN if held.reason is Reason.QUEUED else None
+    if (conflict := tag_conflict(build, others, now)) is not None:
+        stated = (*status.conditions, *merge(old.conditions, (conflict,)))
+        status = status.model_copy(update={"conditions": stated})
     return Decision(
         before=progress.actions if progress else (),
         status=status,
@@ -80,12 +100,14 @@ def _status(
     image = image or old.image
     current = run is None or run.inputs == fingerprint(spec).inputs
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
-    return summary.fit(
+
+    def stated(run: RunStatus | None) -> tuple[Condition, ...]:
+        return summary.conditions(old.conditions, run, generation, now, suspended=spec.suspend, current=current)
+
+    status = summary.fit(
         Status(
             observed_generation=generation,
-            conditions=summary.conditions(
-                old.conditions, run, generation, now, suspended=spec.suspend, current=current
-            ),
+            conditions=stated(run),
             image=image,
             run=run,
             platforms=summary.platforms_column(run, len(spec.platforms)),
@@ -95,3 +117,5 @@ def _status(
             history=retention.prune(history, spec.history),
         )
     )
+    # Conditions say what the run says, also where that was cut: the next look has no more to go by.
+    return status if status.run == run else status.model_copy(update={"conditions": stated(status.run)})

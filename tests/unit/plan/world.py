@@ -34,6 +34,7 @@ from multiarchbuild.plan.actions import (
 from multiarchbuild.plan.children import Node, Pod, Role, config_map_from, pod_from
 from multiarchbuild.plan.decide import Children, Decision, decide
 from multiarchbuild.plan.identity import is_commit
+from multiarchbuild.plan.others import Other
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render
 
@@ -129,17 +130,17 @@ class World:
         """Its status."""
         return self.build.status
 
-    def decide(self) -> Decision:
+    def decide(self, others: Sequence[Other] = ()) -> Decision:
         """Observe and decide, without performing anything."""
         children = Children(
             tuple(pod_from(pod) for pod in self.pods.values()),
             tuple(config_map_from(config_map) for config_map in self.config_maps.values()),
         )
-        return decide(self.build, children, self.nodes, self.policy, self.now)
+        return decide(self.build, children, self.nodes, self.policy, self.now, others=others)
 
-    def reconcile(self, killed_after: int | None = None) -> Decision:
+    def reconcile(self, killed_after: int | None = None, others: Sequence[Other] = ()) -> Decision:
         """Decide and perform; killed after so many requests to the API server, else whole."""
-        decision = self.decide()
+        decision = self.decide(others)
         requests = (*decision.before, decision.status, *decision.after)
         for request in requests[:killed_after]:
             if isinstance(request, Status):
@@ -148,10 +149,10 @@ class World:
                 self.perform(request)
         return decision
 
-    def settle(self) -> Decision:
+    def settle(self, others: Sequence[Other] = ()) -> Decision:
         """Reconcile until nothing changes any more at this moment."""
-        decision = self.reconcile()
-        while (following := self.reconcile()).status != decision.status:
+        decision = self.reconcile(others=others)
+        while (following := self.reconcile(others=others)).status != decision.status:
             decision = following
         return following
 
