@@ -23,6 +23,8 @@ from tests.support.turns import turn
 
 __all__ = ["cluster"]
 
+POLICY = {"maxResources": {"memory": "64Gi"}, "maxTimeout": "6h", "concurrency": {"namespace": 6}}
+"""What the operator under test allows: more than any test needs, but for those that are about it."""
 _FAILED = pytest.StashKey[bool]()
 _TOGETHER = ("api_server", "services")
 """Fixtures of which the whole run of the tests has one: who uses them runs in one worker."""
@@ -89,7 +91,7 @@ def operator(target: Target, shared: Path) -> str:
     with locked(shared / "operator.lock", waiting="waiting for another worker to install the operator"):
         if not done.exists():
             image = build_image(target)
-            install(target, image)
+            install(target, image, POLICY)
             git.stop(target)
             done.write_text(json.dumps(image))
     return str(json.loads(done.read_text()))

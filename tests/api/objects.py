@@ -15,6 +15,7 @@ MINIMAL: Object = {
 }
 
 _NODE_TERM: Object = {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}
+_PREFERRED: Object = {"weight": 1, "preference": _NODE_TERM}
 _TOLERATION: Object = {
     "key": "example.com/pool",
     "operator": "Equal",
@@ -61,7 +62,7 @@ FULL: Object = {
         "affinity": {
             "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NODE_TERM]},
-                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": _NODE_TERM}],
+                "preferredDuringSchedulingIgnoredDuringExecution": [_PREFERRED],
             }
         },
         "serviceAccountName": "builder",
@@ -72,6 +73,7 @@ FULL: Object = {
                 "strategy": "Emulated",
                 "nodeSelector": {"pool": "graviton"},
                 "tolerations": [_TOLERATION],
+                "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_PREFERRED]}},
                 "resources": _RESOURCES,
             }
         ],

@@ -33,7 +33,8 @@ _REQUIRED = (
 REFUSED = (
     Refused(".platforms.*", "amd64", "must be one of linux/amd64, "),
     Refused(".platforms.*", "linux/arm", "must be one of linux/amd64, "),
-    Refused(".platforms.*", "windows/amd64", "must be one of linux/amd64, "),
+    Refused(".platforms.*", "windows/386", "must be one of linux/amd64, "),
+    Refused(".platforms", ["linux/arm64", "windows/amd64"], "builders run on Linux: Windows platforms need"),
     Refused(".platforms", ["linux/arm64", "linux/arm64/v8"], "linux/arm64 and linux/arm64/v8 are the same platform"),
     # source
     Refused(".source", {}, "must name exactly one of git, http, oci, flux and inline"),
@@ -149,6 +150,16 @@ COMBINED = (
         changed(base(".source.flux"), ".source.flux.kind", "Bucket"),
         "spec.output.tags",
         "the placeholders {commit}, {shortCommit} and {ref} need source.git, or source.flux with a GitRepository",
+    ),
+    (
+        "override-of-a-shared-builder",
+        changed(
+            base(""),
+            ".scheduling",
+            {"strategy": "Cross", "overrides": [{"platform": "linux/arm64", "nodeSelector": {"pool": "graviton"}}]},
+        ),
+        "spec.scheduling.overrides",
+        "with strategy Cross one builder makes every platform: give the override a strategy of its own, or ",
     ),
     (
         "two-epochs",

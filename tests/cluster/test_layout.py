@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import lifecycle, network
 from tests.cluster.cli import _parser, wanted_from
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import (
@@ -127,3 +128,25 @@ def test_what_options_leave_open_stays() -> None:
 def test_label_of_no_node_is_refused() -> None:
     with pytest.raises(ClusterError, match="--label names n-riscv64"):
         wanted_from(_parser().parse_args(["up", "--label", "n-riscv64:k=v"]), None)
+
+
+def test_an_unused_network_is_the_same_each_time_and_overlaps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes: list[dict[str, str]] = []
+    monkeypatch.setattr(network, "_routes", lambda: routes)
+    first = network.unused("a")
+    routes += [{"dst": "default"}, {"dst": first, "dev": "a-br"}]
+    assert network.unused("a") == first, "its own bridge is not in its way"
+    routes.append({"dst": str(IPv4Network(first)[300]), "dev": "eth1"})
+    second = network.unused("a")
+    assert not IPv4Network(second).overlaps(IPv4Network(first))
+    routes.append({"dst": "10.0.0.0/8", "dev": "eth0"})
+    with pytest.raises(ClusterError, match="name a network"):
+        network.unused("a")
+
+
+def test_other_instances_of_the_checkout_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "STATE", tmp_path)
+    assert lifecycle.others() == ()
+    for name in ("two", "one"):
+        (tmp_path / "instances" / name).mkdir(parents=True)
+    assert [layout.instance for layout in lifecycle.others()] == ["one", "two"]

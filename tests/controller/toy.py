@@ -35,15 +35,23 @@ from multiarchbuild.plan.children import (
     Node,
 )
 from multiarchbuild.plan.decide import Children, Decision
+from multiarchbuild.plan.others import Other
 from multiarchbuild.plan.policy import Policy
 
 AMD64 = Platform("linux", "amd64")
 
 
 def decide(
-    build: MultiArchBuild, children: Children, nodes: Sequence[Node], _policy: Policy, now: datetime
+    build: MultiArchBuild,
+    children: Children,
+    nodes: Sequence[Node],
+    _policy: Policy,
+    now: datetime,
+    *,
+    others: Sequence[Other],
 ) -> Decision:
     """Succeed when the pod of this generation has ended."""
+    del others
     if "poison" in build.metadata.name:
         raise RuntimeError("this build is poison")
     run_id = f"g{build.metadata.generation}"

@@ -95,3 +95,17 @@ def recording(target: Target, *what: str, seconds: float = 600) -> Iterator[Reco
         thread = threading.Thread(target=record, daemon=True)
         thread.start()
         yield recorder
+
+
+def following(target: Target, *what: str, seconds: float) -> Iterator[str]:
+    """Yield the lines of a log (arguments of kubectl logs) as they come, until it ends or `seconds` are over."""
+    command = ["kubectl", "logs", "--follow", *what]
+    with subprocess.Popen(command, env=target.environment, stdout=subprocess.PIPE, text=True) as process:
+        limit = threading.Timer(seconds, process.terminate)
+        limit.start()
+        try:
+            assert process.stdout is not None
+            yield from process.stdout
+        finally:
+            limit.cancel()
+            process.terminate()

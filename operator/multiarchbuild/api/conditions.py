@@ -1,7 +1,7 @@
 """Conditions by the rules of kstatus, so that kubectl wait, Flux and Argo CD need no special case.
 
-Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md. Reconciling and Stalled
-are "abnormal-true": absent when there is nothing to say.
+Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md. Reconciling, Stalled
+and TagConflict are "abnormal-true": absent when there is nothing to say.
 """
 
 from datetime import datetime
@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     SUCCEEDED = "Succeeded"
+    TAG_CONFLICT = "TagConflict"
 
 
 class Condition(StoredModel):

@@ -11,12 +11,14 @@ from .spec import Spec
 class Registry(StoredModel):
     """How one registry is reached (operator policy)."""
 
-    host: Annotated[str, Field(min_length=1, max_length=255)]
+    host: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
     """Host, with port where it is not the default, as image names write it."""
     plain_http: bool = False
     """Speak HTTP instead of HTTPS."""
     mirrors: tuple[str, ...] = ()
     """Hosts that are asked first for base images."""
+    ca_bundle: str = ""
+    """PEM certificates that are trusted for this registry, besides the system's and those for all."""
 
 
 class Inputs(StoredModel):

@@ -4,6 +4,9 @@ from typing import Final
 
 MESSAGE: Final = 2048
 LOG_TAIL: Final = 4096
+FAILED_ATTEMPT: Final = 256
+"""Of the message of an attempt that was followed by another."""
+FAILED_ATTEMPTS: Final = 3
 AUTHOR: Final = 256
 REF: Final = 255
 TAG: Final = 128

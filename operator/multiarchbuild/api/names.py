@@ -24,6 +24,9 @@ _REGISTRY = rf"((localhost|{_LABEL}(\.{_LABEL})+)(:[0-9]{{1,5}})?|{_LABEL}:[0-9]
 _COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = rf"[a-z0-9.-]+(:[0-9]{{1,5}})?(/{_COMPONENT})+"
 
+REPOSITORY_PATTERN = rf"{_REGISTRY}(/{_COMPONENT})+"
+"""Name of a repository with the registry spelled out."""
+
 ImageRepository = Annotated[
     str,
     Field(min_length=3, max_length=255),

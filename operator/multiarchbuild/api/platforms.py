@@ -22,6 +22,8 @@ SUPPORTED: tuple[str, ...] = (
     "linux/ppc64le",
     "linux/s390x",
     "linux/loong64",
+    "windows/amd64",
+    "windows/arm64",
 )
 """Every platform `spec.platforms` may name."""
 
@@ -55,7 +57,7 @@ class Platform:
     @property
     def slug(self) -> str:
         """The platform as part of a name (RFC 1123 label): `arm-v7` for linux/arm/v7."""
-        return "-".join(filter(None, (self.architecture, self.variant)))
+        return "-".join(filter(None, (self.os if self.os != "linux" else "", self.architecture, self.variant)))
 
     def descriptor(self) -> dict[str, str]:
         """Return the `platform` object of an OCI descriptor."""

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     BUILDING = "Building"
     PUBLISHING = "Publishing"
     SUSPENDED = "Suspended"
+    QUEUED = "Queued"
     WAITING_FOR_NATIVE_NODE = "WaitingForNativeNode"
     NO_BUILDER = "NoBuilder"
     UNSCHEDULABLE = "Unschedulable"
@@ -30,6 +31,8 @@ class Reason(StrEnum):
 
     # The user's to mend: never retried
     INVALID_SPEC = "InvalidSpec"
+    POLICY_DENIED = "PolicyDenied"
+    TAG_CONFLICT = "TagConflict"
     GIT_REF_NOT_FOUND = "GitRefNotFound"
     GIT_AUTHENTICATION_FAILED = "GitAuthenticationFailed"
     GIT_REPOSITORY_NOT_FOUND = "GitRepositoryNotFound"

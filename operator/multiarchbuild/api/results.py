@@ -109,8 +109,11 @@ class Termination(StoredModel):
 def dump(result: Failure | Resolved | Built | Published) -> bytes:
     """Return the termination message for `result`, at most MAX_BYTES long.
 
-    Of a failure the log tail is cut first, from its beginning, then the message, from its end.
+    Of a failure the log tail is cut first, from its beginning, then the message, from its end. The operator knows the
+    tags of what is published: they are left out where there is no room for them.
     """
+    if isinstance(result, Published) and len(_encode(result)) > MAX_BYTES:
+        result = result.model_copy(update={"tags": ()})
     if isinstance(result, Failure):
         result = _fit(result)
     return _encode(result)

@@ -192,12 +192,25 @@ class Override(Model):
     """In addition to scheduling.nodeSelector."""
     tolerations: Tolerations = ()
     """In addition to scheduling.tolerations."""
+    affinity: Affinity | None = None
+    """Instead of scheduling.affinity."""
     resources: Resources | None = None
     """Instead of scheduling.resources."""
 
 
 class Scheduling(Model):
     """Where the builders run."""
+
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "self.strategy != 'Cross' || !has(self.overrides) || self.overrides.all(entry, has(entry.strategy))",
+                "with strategy Cross one builder makes every platform: give the override a strategy of its own, or "
+                "say for all of them what it says",
+                field=".overrides",
+            )
+        )
+    )
 
     strategy: Strategy = Strategy.AUTO
     """Auto: native, else QEMU. Native: never QEMU. Emulated: always QEMU. Cross: one builder makes every platform."""

@@ -20,6 +20,9 @@ PLACEHOLDERS = ("commit", "shortCommit", "ref", "date", "time", "run")
 CACHE_TAG_PREFIX = "cache-"
 """How the tags of the registry cache begin; no other tag may."""
 
+DEFAULT_TIMEOUT = "1h"
+"""Time for a whole run where neither spec nor the operator's policy says another."""
+
 _PLACEHOLDER = rf"\{{({'|'.join(PLACEHOLDERS)})\}}"
 
 Text = Annotated[str, Field(max_length=4096), NO_NUL]
@@ -165,7 +168,8 @@ class Cache(Model):
     """The registry cache that runs and platforms share."""
 
     repository: ImageRepository | None = None
-    """Repository of the cache; by default output.image, with tags that begin with `cache-`."""
+    """Repository of the cache; by default what the operator's policy says, else output.image, with tags that begin with
+    `cache-`."""
     mode: CacheMode = CacheMode.MAX
     """Which layers are exported: min those of the image, max those of every stage; disabled uses no cache."""
 
@@ -214,6 +218,14 @@ class Spec(Model):
                 field=".scheduling.overrides",
             ),
             Rule(
+                "self.platforms.all(name, !name.startsWith('windows/')) || has(self.scheduling) && "
+                "self.scheduling.strategy == 'Cross' && (!has(self.scheduling.overrides) || "
+                "self.scheduling.overrides.all(entry, !entry.platform.startsWith('windows/')))",
+                "builders run on Linux: Windows platforms need scheduling.strategy Cross and a Dockerfile that "
+                "builds on $BUILDPLATFORM",
+                field=".platforms",
+            ),
+            Rule(
                 "!self.reproducible || !has(self.build) || !has(self.build.args) || "
                 "!('SOURCE_DATE_EPOCH' in self.build.args)",
                 "SOURCE_DATE_EPOCH is set from the commit: remove it, or set spec.reproducible to false",
@@ -257,10 +269,10 @@ class Spec(Model):
     reproducible: bool = True
     """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 0 for inline sources)
     and rewrite the timestamps of layers."""
-    timeout: Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a run needs time: write 90s, 30m or 1h30m")] = (
-        "1h"
-    )
-    """Time for a whole run, such as 90s, 30m or 1h30m."""
+    timeout: (
+        Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a run needs time: write 90s, 30m or 1h30m")] | None
+    ) = None
+    """Time for a whole run, such as 90s, 30m or 1h30m; by default 1h, or what the operator's policy says."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Further tries per step after infrastructure failures; what the user has to mend is never retried."""
     suspend: bool = False
@@ -270,5 +282,5 @@ class Spec(Model):
 
     @property
     def timeout_delta(self) -> timedelta:
-        """`timeout` as a span of time."""
-        return parse_duration(self.timeout)
+        """`timeout` as a span of time, where the operator's policy has no default of its own."""
+        return parse_duration(self.timeout or DEFAULT_TIMEOUT)

@@ -98,6 +98,24 @@ class SourceCheck(StoredModel):
     """What happened and what to do next."""
 
 
+class FailedAttempt(StoredModel):
+    """A try that failed and was followed by another."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    """Which try it was, from 1."""
+    reason: Reason
+    """Why it failed."""
+    message: Annotated[str, Field(max_length=limits.FAILED_ATTEMPT)] = ""
+    """What happened."""
+    node: Annotated[str, Field(max_length=253)] | None = None
+    """Node of the pod."""
+    finished_at: datetime
+    """When it ended."""
+
+
+FailedAttempts = Annotated[tuple[FailedAttempt, ...], Field(max_length=limits.FAILED_ATTEMPTS), MapBy("attempt")]
+
+
 class PlatformStatus(StoredModel):
     """One platform of a run."""
 
@@ -125,6 +143,8 @@ class PlatformStatus(StoredModel):
     """What the builder pushed."""
     cache: CacheStatus | None = None
     """How much came from the cache."""
+    failed_attempts: FailedAttempts = ()
+    """The last tries before this one: why there had to be another."""
     log_tail: Annotated[str, Field(max_length=limits.LOG_TAIL)] | None = None
     """Last lines of the log of a failed build."""
 
@@ -142,6 +162,8 @@ class StepStatus(StoredModel):
     """What happened and what to do next."""
     finished_at: datetime | None = None
     """When it ended."""
+    failed_attempts: FailedAttempts = ()
+    """The last tries before this one: why there had to be another."""
 
 
 class RunStatus(StoredModel):
@@ -244,7 +266,7 @@ class Status(StoredModel):
         Field(max_length=8),
         MapBy("type"),
     ] = ()
-    """Ready, and where they apply Reconciling, Stalled and Succeeded."""
+    """Ready, and where they apply Reconciling, Stalled, Succeeded and TagConflict."""
     image: ImageStatus | None = None
     """The last image that was published."""
     run: RunStatus | None = None

@@ -7,6 +7,8 @@ serves, whereas a watch on CustomResourceDefinitions would need rights on the wh
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
 import kopf
@@ -158,3 +160,21 @@ class Follower:
         if self._told.get(kind) != error:
             _LOG.warning("watching has ended, it is tried again", kind=kind, error=error)
         self._told[kind] = error
+
+
+async def follow(
+    kube: Kube,
+    connect: Callable[[], Awaitable[Configuration]],
+    namespaces: Sequence[str],
+    sources: Sources,
+    sink: Sink,
+) -> NoReturn:
+    """Have builds looked at when what they take their source from has changed."""
+
+    def changed(ref: Ref) -> None:
+        for key in sources.users(ref):
+            sink.build_changed(key)
+
+    # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
+    quiet = replace(sink, seen=lambda _: None)
+    await Follower(kube, partial(FluxWatcher, connect, namespaces, quiet, changed)).run()

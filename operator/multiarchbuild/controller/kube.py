@@ -11,7 +11,7 @@ KubeError
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ FIELD_MANAGER: Final = "multiarchbuild"
 """Owner of the fields of `status` (server-side apply)."""
 REQUEST_SECONDS: Final = 30.0
 """Time for one request. Without it a dead connection would hold a worker for the client's five minutes."""
+Objects = list[dict[str, Any]]
 PAGE: Final = 500
 """Objects per page of a list, as kubectl asks for."""
 IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -188,6 +189,27 @@ class Kube:
             metadata_only: Return `PartialObjectMetadata`, that is without spec, status and data.
             limit: Objects per page.
         """
+        pages = self.pages(
+            kind,
+            namespace,
+            label_selector=label_selector,
+            resource_version=resource_version,
+            metadata_only=metadata_only,
+            limit=limit,
+        )
+        return [item async for page in pages for item in page]
+
+    async def pages(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        resource_version: str | None = None,
+        metadata_only: bool = False,
+        limit: int = PAGE,
+    ) -> AsyncIterator[Objects]:
+        """Yield what `list` returns page by page, for what is too much at once."""
         accept = "application/json"
         if metadata_only:
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -196,14 +218,13 @@ class Kube:
             query.append(("labelSelector", label_selector))
         if resource_version is not None:
             query.append(("resourceVersion", resource_version))
-        items: list[dict[str, Any]] = []
         following: list[tuple[str, str]] = []
         while True:
             page = await self._request("GET", kind.path(namespace), query=query + following, accept=accept)
-            items += page["items"] or []  # null when there are none, with metadata only
+            yield page["items"] or []  # null when there are none, with metadata only
             token = page["metadata"].get("continue")
             if not token:
-                return items
+                return
             # A continuation carries its resource version in itself and refuses another one.
             query = [pair for pair in query if pair[0] != "resourceVersion"]
             following = [("continue", token)]

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,7 +19,8 @@ from multiarchbuild.plan.policy import Policy
 
 from . import flux, health, logs
 from .apply import Applier, Render
-from .kube import BUILDS, Forbidden, Kube, NotFound, Transient, load_configuration, own_namespace
+from .census import Census
+from .kube import BUILDS, Forbidden, Kube, KubeError, NotFound, Transient, load_configuration, own_namespace
 from .leader import Leadership
 from .metrics import Metrics
 from .observe import Nodes
@@ -132,12 +132,15 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
         nodes = Nodes(kube, loop.time)
         applier = Applier(kube, render, options.policy, identity)
         sources = flux.Sources(kube, enabled=options.flux)
+        census = Census(kube, options.namespaces, options.policy.concurrency, queue.add)
+        await _taken(census)
         reconciler = Reconciler(
             kube=kube,
             decide=decide,
             applier=applier,
             nodes=nodes,
             sources=sources,
+            census=census,
             policy=options.policy,
             metrics=metrics,
         )
@@ -150,18 +153,12 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
         def seen(resource: str) -> None:
             metrics.watch_last_event.labels(resource).set_to_current_time()
 
-        def source_changed(ref: flux.Ref) -> None:
-            for key in sources.users(ref):
-                queue.add(key)
-
-        sink = Sink(queue.add, nodes_changed, seen)
+        sink = Sink(queue.add, nodes_changed, seen, census.seen)
         watcher = Watcher(load_configuration, options.namespaces, sink)
         group.create_task(_watch(watcher))
+        group.create_task(census.prune())
         if options.flux:
-            # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
-            quiet = Sink(queue.add, nodes_changed, lambda _: None)
-            streams = partial(flux.FluxWatcher, load_configuration, options.namespaces, quiet, source_changed)
-            group.create_task(flux.Follower(kube, streams).run())
+            group.create_task(flux.follow(kube, load_configuration, options.namespaces, sources, sink))
         for _ in range(WORKERS):
             group.create_task(work(queue, reconciler, metrics))
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS
@@ -209,6 +206,16 @@ async def _resource_served(kube: Kube, namespaces: Sequence[str]) -> None:
             _LOG.warning("the cluster can't be used yet", error=str(error))
         else:
             return
+        await asyncio.sleep(CRD_SECONDS)
+
+
+async def _taken(census: Census) -> None:
+    """Return once all builds are known."""
+    while True:
+        try:
+            return await census.take()
+        except KubeError as error:
+            _LOG.warning("builds not listed yet", error=str(error))
         await asyncio.sleep(CRD_SECONDS)
 
 

@@ -1,10 +1,10 @@
 """One look at one build: observe, decide, apply, one write to status. All state is in the cluster."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 from structlog.contextvars import bound_contextvars
@@ -15,9 +15,11 @@ from multiarchbuild.api.status import Status
 from multiarchbuild.plan.actions import EventRecord
 from multiarchbuild.plan.children import Node
 from multiarchbuild.plan.decide import Children, Decision
+from multiarchbuild.plan.others import Other
 from multiarchbuild.plan.policy import Policy
 
 from .apply import Applier, Gone, Rejected
+from .census import Census
 from .flux import Sources
 from .kube import BUILDS, Conflict, Kube, KubeError, NotFound, Transient
 from .logs import logger
@@ -29,7 +31,23 @@ from .watch import Key
 
 _LOG = logger(__name__)
 
-Decide = Callable[[MultiArchBuild, Children, Sequence[Node], Policy, datetime], Decision]
+
+class Decide(Protocol):
+    """`plan.decide.decide`."""
+
+    def __call__(
+        self,
+        build: MultiArchBuild,
+        children: Children,
+        nodes: Sequence[Node],
+        policy: Policy,
+        now: datetime,
+        /,
+        *,
+        others: Sequence[Other],
+    ) -> Decision:
+        """Return what should happen next for `build`."""
+
 
 LOOK_SECONDS: Final = 120.0
 """Time for one look at one build: a worker never hangs longer than this."""
@@ -52,12 +70,14 @@ class Reconciler:
         applier: Applier,
         nodes: Nodes,
         sources: Sources,
+        census: Census,
         policy: Policy,
         metrics: Metrics,
     ) -> None:
         """Keep no state but which builds have a run that is going on."""
         self._kube, self._decide, self._applier = kube, decide, applier
         self._nodes, self._sources, self._policy, self._metrics = nodes, sources, policy, metrics
+        self._census = census
         self.active: set[Key] = set()
         """Builds with a run that is going on: what a change of nodes may concern."""
 
@@ -93,16 +113,19 @@ class Reconciler:
         meta = build.metadata
         artifact = await self._sources.artifact_for(key, build)
         children = replace(await children_of(self._kube, meta.namespace, meta.uid), artifact=artifact)
-        decision = self._decide(build, children, await self._nodes.get(), self._policy, now)
+        nodes = await self._nodes.get()
+        decision = self._decide(build, children, nodes, self._policy, now, others=self._census.others)
         try:
-            for action in decision.before:
-                await self._applier.perform(build, action)
+            # Nothing is awaited between the two: what is decided counts for the next decision.
+            with self._census.expecting(build, manifest, decision.status):
+                for action in decision.before:
+                    await self._applier.perform(build, action)
+                await self._write(manifest, build.status, decision.status)
         except Rejected as rejected:
             return await self._rejected(build, manifest, rejected, now)
         except Gone:
             self._leave(key)
             return None
-        await self._write(manifest, build.status, decision.status)
         self._track(key, decision.status)
         for action in decision.after:
             await self._applier.perform(build, action)
@@ -152,8 +175,13 @@ class Reconciler:
             self.active.discard(key)
         self._metrics.builds_active.set(len(self.active))
 
+    def set_aside(self, key: Key) -> None:
+        """Let no other build wait for this one's turn."""
+        self._census.set_aside(key)
+
     def _leave(self, key: Key) -> None:
         self._sources.forget(key)
+        self._census.gone(key)
         self.active.discard(key)
         self._metrics.builds_active.set(len(self.active))
 
@@ -206,10 +234,12 @@ async def _attend(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metr
     except KubeError as error:
         metrics.reconcile_errors.labels("terminal").inc()
         delay = queue.retry(key, at_least=REFUSED_SECONDS)
+        reconciler.set_aside(key)
         _LOG.error("the API server refused", error=str(error), seconds=round(delay, 1))
     except Exception:  # noqa: BLE001 - the boundary that keeps one build from stopping the others
         metrics.reconcile_errors.labels("bug").inc()
         delay = queue.retry(key, at_least=BUG_SECONDS)
+        reconciler.set_aside(key)
         _LOG.exception("bug: this build is left as it is", seconds=round(delay, 1))
     else:
         queue.forget(key)

@@ -1,5 +1,7 @@
 """The operator's policy file: YAML that is read once at start, with one clear line for each mistake in it."""
 
+import ssl
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,13 @@ def load_policy(path: Path | None) -> Policy:
         raise PolicyError(f"{path}: must be a mapping such as `isolation: Rootless`")
     try:
         # `extra`: what is ignored when it is read back from a cluster is a mistake when a person wrote it.
-        return Policy.model_validate(data, extra="forbid")
+        policy = Policy.model_validate(data, extra="forbid")
     except ValidationError as error:
         lines = [f"{path}: {_field(entry['loc'])}: {_mistake(entry)}" for entry in error.errors()]
         raise PolicyError("\n".join(lines)) from error
+    if wrong := [f"{path}: {field}: {mistake}" for field, mistake in _certificates(policy)]:
+        raise PolicyError("\n".join(wrong))
+    return policy
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,7 +73,21 @@ def _mistake(entry: Any) -> str:
         return f"there is no such field{hint}"
     value = entry["input"]
     shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"{entry['msg']}{shown}"
+    return f"{entry['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _certificates(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield a field and what is wrong with its certificates, for each one that programs could not read later."""
+    bundles = {"caBundle": policy.ca_bundle} | {
+        f"registries[{number}].caBundle": registry.ca_bundle for number, registry in enumerate(policy.registries)
+    }
+    for field, bundle in bundles.items():
+        if not bundle:
+            continue
+        try:
+            ssl.create_default_context(cadata=bundle)
+        except (ssl.SSLError, ValueError):
+            yield field, "holds no certificate that can be read: -----BEGIN CERTIFICATE----- and so on is expected"
 
 
 def _names(parents: list[int | str]) -> list[str]:

@@ -53,6 +53,8 @@ class Sink:
     """A node came, went, or changed in something that placement looks at."""
     seen: Callable[[str], None]
     """The watch of this resource (plural) showed life."""
+    build_seen: Callable[[str | None, Mapping[str, Any]], None] = lambda _kind, _manifest: None
+    """A build as the watch shows it, with the type of the event; called before `build_changed`."""
 
 
 @dataclass(slots=True)
@@ -166,8 +168,9 @@ class Watcher:
         """Register what is watched."""
 
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        async def build(namespace: str | None, name: str | None, **_: Any) -> None:
+        async def build(namespace: str | None, name: str | None, event: Mapping[str, Any], **_: Any) -> None:
             self._event(PLURAL)
+            self._call(self._sink.build_seen, event["type"], event["object"])
             self._call(self._sink.build_changed, Key(str(namespace), str(name)))
 
         @kopf.on.event("", "v1", "pods", registry=registry)

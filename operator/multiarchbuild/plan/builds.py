@@ -10,9 +10,10 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Failure, Published, Resolved, Source
 from multiarchbuild.api.scheduling import Strategy
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.api.status import CacheStatus, Mode, Phase, PlatformStatus, RunStatus
+from multiarchbuild.api.status import CacheStatus, FailedAttempt, Mode, Phase, PlatformStatus, RunStatus
 
 from .actions import AnnotateSource, StartBuild
+from .attempts import with_failure
 from .cache import cache_refs
 from .children import Pod, Role
 from .context import Context, earliest, retry_at
@@ -79,7 +80,15 @@ def advance(
             return _failed(context, seen, wrong)
 
 
-def _start(context: Context, run: RunStatus, builder: Builder, source: Source | None, *, attempt: int) -> BuildProgress:
+def _start(
+    context: Context,
+    run: RunStatus,
+    builder: Builder,
+    source: Source | None,
+    *,
+    attempt: int,
+    failed_attempts: tuple[FailedAttempt, ...] = (),
+) -> BuildProgress:
     choice = _choose(context, run, builder)
     action = StartBuild(
         name=builder_name(
@@ -95,7 +104,7 @@ def _start(context: Context, run: RunStatus, builder: Builder, source: Source | 
         deadline=context.seconds_left(run.started_at),
         platforms=builder.platforms,
         placement=choice.placement,
-        cache=cache_refs(context.build, builder.platforms),
+        cache=cache_refs(context.build, builder.platforms, context.policy.cache.repository),
         source=source,
     )
     entry = PlatformStatus(
@@ -106,6 +115,7 @@ def _start(context: Context, run: RunStatus, builder: Builder, source: Source | 
         message=choice.message,
         pod=action.name,
         attempt=attempt,
+        failed_attempts=failed_attempts,
     )
     return BuildProgress(entry, actions=(action,), wake_at=choice.wait_until)
 
@@ -116,7 +126,7 @@ def _retry_when_due(
     due = retry_at(entry.finished_at or context.now, entry.attempt)
     if context.now < due:
         return BuildProgress(entry, wake_at=due)
-    return _start(context, run, builder, source, attempt=entry.attempt + 1)
+    return _start(context, run, builder, source, attempt=entry.attempt + 1, failed_attempts=entry.failed_attempts)
 
 
 def _going(
@@ -132,7 +142,7 @@ def _going(
         choice = _choose(context, run, builder)
         if choice.placement.mode is Mode.EMULATED and pod.mode == Mode.NATIVE:
             # The native pod still waits for a node: QEMU takes its place, in the same attempt.
-            return _start(context, run, builder, source, attempt=entry.attempt)
+            return _start(context, run, builder, source, attempt=entry.attempt, failed_attempts=entry.failed_attempts)
         reason, message = choice.reason, choice.message
         if reason is Reason.PENDING and pod.unschedulable:
             reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
@@ -145,7 +155,7 @@ def _going(
 def _choose(context: Context, run: RunStatus, builder: Builder) -> Choice:
     scheduling = context.build.spec.scheduling
     return choose(
-        wish(scheduling, builder.platforms, builder.names),
+        wish(scheduling, builder.platforms, builder.names, context.build.metadata.namespace),
         context.nodes,
         context.policy,
         # One wait for the whole run: a retry does not wait for a native node once more.
@@ -201,6 +211,7 @@ def _failed(context: Context, entry: PlatformStatus, failure: Failure) -> BuildP
         message=message,
         log_tail=tail,
         finished_at=finished,
+        failed_attempts=with_failure(entry.failed_attempts, entry.attempt, failure, finished, entry.node),
     )
     return BuildProgress(waiting, wake_at=due)
 

@@ -11,6 +11,7 @@ from multiarchbuild.api.spec import CacheMode
 
 from .actions import CacheRefs
 from .identity import builder_slug, digest, is_commit
+from .patterns import MAX_REPOSITORY, substitute
 
 MAIN = "main"
 """Scope that every other scope falls back to."""
@@ -19,12 +20,15 @@ _OWNER = 20
 _HASHED = re.compile(r".*-[0-9a-f]{6}")
 
 
-def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...]) -> CacheRefs:
-    """Return where the builder of `platforms` exports its cache to and imports from, the nearest first."""
+def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...], template: str | None = None) -> CacheRefs:
+    """Return where the builder of `platforms` exports its cache to and imports from, the nearest first.
+
+    `template` is the policy's, for builds that name no repository.
+    """
     spec = build.spec
     if spec.cache.mode is CacheMode.DISABLED:
         return CacheRefs(export_to=None, import_from=())
-    repository = spec.cache.repository or spec.output.image
+    repository = spec.cache.repository or _from(template, build) or spec.output.image
     owner = digest(build.metadata.namespace, build.metadata.name)[:_OWNER]
     scope = _scope(spec.source.git.ref if spec.source.git else MAIN)
 
@@ -36,6 +40,18 @@ def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...]) -> CacheR
     siblings = [ref(MAIN, platform.slug) for platform in platforms] if len(platforms) > 1 else []
     imports = dict.fromkeys([ref(scope, own), ref(MAIN, own), *siblings])
     return CacheRefs(export_to=ref(scope, own), import_from=tuple(imports))
+
+
+def _from(template: str | None, build: MultiArchBuild) -> str:
+    """Return the repository that `template` means for `build`, or nothing when there is none."""
+    if template is None:
+        return ""
+    namespace, name = build.metadata.namespace, build.metadata.name
+    room = MAX_REPOSITORY - len(substitute(template, {"namespace": namespace, "name": ""}))
+    if len(name) > room:
+        # Cut, with a hash of what was cut, where a repository has no room for a name of 253 characters.
+        name = f"{name[: max(room - 11, 0)].rstrip('-.')}-{digest(name)[:10]}".lstrip("-")
+    return substitute(template, {"namespace": namespace, "name": name})
 
 
 def _scope(ref: str) -> str:

@@ -45,9 +45,14 @@ class Context:
         ]
         return max(matching, key=lambda pod: (pod.attempt, pod.created_at, pod.mode == "Emulated"), default=None)
 
+    @property
+    def timeout(self) -> timedelta:
+        """How long a run may take."""
+        return self.policy.timeout(self.build.spec.timeout)
+
     def seconds_left(self, started_at: datetime) -> int:
         """Return what a pod of a run may take, in seconds: a little more than the run, whose own timeout says more."""
-        end = started_at + self.build.spec.timeout_delta
+        end = started_at + self.timeout
         return min(max(int((end - self.now).total_seconds()), 1) + _SLACK, _MAX_DEADLINE)
 
     def retries(self, failure: Failure, attempt: int) -> bool:

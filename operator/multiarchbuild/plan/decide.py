@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from multiarchbuild.api.conditions import Condition
+from multiarchbuild.api.conditions import Condition, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
 from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, SourceCheck, Status
 
-from . import events, polling, retention, runs, summary
+from . import admission, events, polling, retention, runs, summary
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
+from .conflicts import tag_conflict
 from .context import Context, earliest
 from .flux import Artifact
 from .identity import fingerprint
+from .others import Other
 from .policy import Policy
-from .polling import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,26 @@ class Decision:
     wake_after: timedelta | None
 
 
-def decide(build: MultiArchBuild, children: Children, nodes: Sequence[Node], policy: Policy, now: datetime) -> Decision:
+def decide(
+    build: MultiArchBuild,
+    children: Children,
+    nodes: Sequence[Node],
+    policy: Policy,
+    now: datetime,
+    *,
+    others: Sequence[Other] = (),
+) -> Decision:
     """Return what should happen next for `build`. Pure: no I/O, no clock, no randomness."""
     old = build.status
     run, history = old.run, old.history
     context = Context(build, children.pods, nodes, policy, now, children.artifact)
     check = polling.advance(context, run, old.source)
-    if (new := runs.next_run(context, check.found)) is not None:
-        check = Check(check.status.model_copy(update={"checks": 0, "pod": None}) if check.status else None)
+    new = runs.next_run(context, check.found)
+    held = admission.held(build, others, policy, now) if new is not None else None
+    if new is not None and held is not None:
+        check = polling.remembered(check, old.source)
+    if new is not None and held is None:
+        check = polling.answered(check)
         if run is not None and run.result is None:
             superseded = runs.history_entry(run, Result.SUPERSEDED, Reason.SUPERSEDED, None, now)
             history = (superseded, *history)
@@ -63,6 +76,13 @@ def decide(build: MultiArchBuild, children: Children, nodes: Sequence[Node], pol
             history = (_entry(run, progress.image, now), *history)
     status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
     wake_at = earliest(progress.wake_at if progress else None, check.wake_at)
+    if held is not None and (run is None or run.result is not None):
+        stated = admission.conditions(old.conditions, held, build.metadata.generation, now)
+        status = status.model_copy(update={"conditions": stated})
+        wake_at = earliest(wake_at, now + admission.LOOK_AGAIN if held.reason is Reason.QUEUED else None)
+    if (conflict := tag_conflict(build, others, now)) is not None:
+        stated = (*status.conditions, *merge(old.conditions, (conflict,)))
+        status = status.model_copy(update={"conditions": stated})
     return Decision(
         before=(*(progress.actions if progress else ()), *check.actions),
         status=status,
@@ -91,7 +111,7 @@ def _status(
     old, spec, generation = build.status, build.spec, build.metadata.generation
     image = image or old.image
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
-    return summary.fit(
+    status = summary.fit(
         Status(
             observed_generation=generation,
             conditions=_conditions(context, run, check),
@@ -104,6 +124,12 @@ def _status(
             last_handled_reconcile_at=request[:64] if request else None,
             history=retention.prune(history, spec.history),
         )
+    )
+    # Conditions say what the run says, also where that was cut: the next look has no more to go by.
+    return (
+        status
+        if status.run == run
+        else status.model_copy(update={"conditions": _conditions(context, status.run, check)})
     )
 
 

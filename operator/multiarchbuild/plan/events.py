@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from multiarchbuild.api.conditions import ConditionType
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
 from multiarchbuild.api.status import Mode, Phase, PlatformStatus, Result, RunStatus, Status
@@ -15,6 +16,7 @@ def transitions(build: MultiArchBuild, old: Status, new: Status) -> Iterator[Eve
     """Yield an event for each transition from `old` to `new`."""
     yield from _annotations(build, new)
     yield from _waiting(build, old, new)
+    yield from _conditions(old, new)
     run, before = new.run, old.run
     if run is None:
         return
@@ -44,6 +46,21 @@ def _end(run: RunStatus) -> str:
     if failed and run.result is Result.FAILED:
         return f"run {run.id} failed for {', '.join(failed)}; no tag was moved"
     return run.message or str(run.result)
+
+
+def _conditions(old: Status, new: Status) -> Iterator[EventRecord]:
+    """Yield what is not about a run: that none may start, and that tags are moved by two builds."""
+    before = {(entry.type, entry.reason): entry for entry in old.conditions}
+    for entry in new.conditions:
+        key = f"{entry.reason}/{entry.observed_generation}/{entry.last_transition_time:%Y%m%dT%H%M%S}"
+        known = before.get((entry.type, entry.reason))
+        match entry.type, entry.reason:
+            case (ConditionType.READY, Reason.POLICY_DENIED) | (ConditionType.TAG_CONFLICT, Reason.TAG_CONFLICT):
+                if known is None or known.message != entry.message:
+                    yield EventRecord(f"{key}/{entry.message}", "Warning", entry.reason, entry.message)
+            case ConditionType.READY, Reason.QUEUED:
+                if known is None:
+                    yield EventRecord(key, "Normal", entry.reason, entry.message)
 
 
 def _annotations(build: MultiArchBuild, status: Status) -> Iterator[EventRecord]:

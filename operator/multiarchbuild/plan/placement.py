@@ -40,6 +40,8 @@ class Wish:
     node_selector: Mapping[str, str]
     tolerations: tuple[Toleration, ...]
     affinity: Affinity | None
+    namespace: str = ""
+    """Of the build: the policy may allow QEMU in some only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Choice:
     """When to choose again if the pod still waits."""
 
 
-def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...]) -> Wish:
+def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...], namespace: str = "") -> Wish:
     """Return what the builder of `platforms`, written as `names` in spec, asks of its node."""
     override = next((entry for entry in scheduling.overrides if len(names) == 1 and entry.platform == names[0]), None)
     if override is None:
@@ -63,13 +65,15 @@ def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[s
             scheduling.node_selector,
             scheduling.tolerations,
             scheduling.affinity,
+            namespace,
         )
     return Wish(
         platforms,
         override.strategy or scheduling.strategy,
         {**scheduling.node_selector, **override.node_selector},
         (*scheduling.tolerations, *override.tolerations),
-        scheduling.affinity,
+        override.affinity or scheduling.affinity,
+        namespace,
     )
 
 
@@ -96,13 +100,12 @@ def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
 
 
 def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
-    platform = wanted.platforms[0]
-    fitting = _first_fitting(_emulators(platform, policy), wanted, nodes) if policy.emulation.allowed else None
+    options = _emulator_labels(wanted, policy)
+    fitting = None if policy.emulation.refusal(wanted.namespace) else _first_fitting(options, wanted, nodes)
     if fitting is not None:
         return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
     # The pod asks for the least that serves: its labels can't change when a node joins.
-    least = _emulators(platform, policy)[-1]
-    return Choice(Placement(Mode.EMULATED, least), Reason.NO_BUILDER, _no_emulator(platform, policy))
+    return Choice(Placement(Mode.EMULATED, options[-1]), Reason.NO_BUILDER, _no_emulator(wanted, policy))
 
 
 def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
@@ -146,10 +149,10 @@ def _native_labels(platform: Platform) -> tuple[Labels, ...]:
     return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
 
 
-def _emulators(platform: Platform, policy: Policy) -> tuple[Labels, ...]:
-    """Return the label sets of nodes that emulate `platform`, the better first."""
-    labelled: Labels = ((OS_LABEL, "linux"), (qemu_label(platform.architecture), "true"))
-    bundled = policy.emulation.allowed and policy.emulation.bundled
+def _emulator_labels(wanted: Wish, policy: Policy) -> tuple[Labels, ...]:
+    """Return the label sets of nodes that emulate the platform, the better first."""
+    labelled: Labels = ((OS_LABEL, "linux"), (qemu_label(wanted.platforms[0].architecture), "true"))
+    bundled = policy.emulation.bundled and not policy.emulation.refusal(wanted.namespace)
     return (labelled, ((OS_LABEL, "linux"),)) if bundled else (labelled,)
 
 
@@ -226,12 +229,12 @@ def _missing(wanted: Wish) -> str:
     return f"no Ready, schedulable node with {labels}" + (" fits nodeSelector and affinity" if narrowed else "")
 
 
-def _no_emulator(platform: Platform, policy: Policy) -> str:
-    if not policy.emulation.allowed:
-        return "QEMU is not allowed by the operator's policy (emulation.allowed)"
+def _no_emulator(wanted: Wish, policy: Policy) -> str:
+    if rule := policy.emulation.refusal(wanted.namespace):
+        return f"QEMU is not allowed by the operator's policy ({rule})"
     if policy.emulation.bundled:
         return "no Ready, schedulable Linux node for QEMU fits nodeSelector, tolerations and affinity"
     return (
-        f"no node with {qemu_label(platform.architecture)}=true for QEMU: label one whose kernel has it registered, "
-        "or set emulation.bundled in the operator's policy"
+        f"no node with {qemu_label(wanted.platforms[0].architecture)}=true for QEMU: "
+        "label one whose kernel has it registered, or set emulation.bundled in the operator's policy"
     )

@@ -15,7 +15,7 @@ from multiarchbuild.api.status import RunStatus, SourceCheck, SourceStatus
 from .actions import Action, EnsureInputs, StartResolve
 from .children import Pod, Role
 from .context import Context
-from .identity import inputs_name, step_name
+from .identity import fingerprint, inputs_name, step_name
 from .outcome import Going, outcome
 from .sources import differ, polled, status_of
 
@@ -48,7 +48,7 @@ def advance(context: Context, run: RunStatus | None, status: SourceCheck | None)
     if git is None or git.interval is None:
         return Check()
     status = status or SourceCheck()
-    if run is None or run.result is None or context.build.spec.suspend:
+    if run is None or run.result is None or context.build.spec.suspend or _outdated(context, run):
         return Check(_update(status, pod=None))
     number = status.checks + 1
     pod = context.pod(run.id, Role.CHECK)
@@ -71,6 +71,26 @@ def advance(context: Context, run: RunStatus | None, status: SourceCheck | None)
     )
     actions = (EnsureInputs(name=inputs, run_id=run.id), start)
     return Check(_update(status, pod=start.name), actions=actions)
+
+
+def answered(check: Check) -> Check:
+    """Return what is left of the looks when a run starts: they are counted anew."""
+    return Check(_update(check.status, checks=0, pod=None) if check.status else None)
+
+
+def remembered(check: Check, before: SourceCheck | None) -> Check:
+    """Return `check` as if the look had not ended, where it has found something for which no run may start yet.
+
+    Its pod stays, and is read again when one may.
+    """
+    if check.found is None:
+        return check
+    return Check(_update(before or SourceCheck(), pod=check.found.pod))
+
+
+def _outdated(context: Context, run: RunStatus) -> bool:
+    """Return whether another run is wanted anyway, as of what is looked at."""
+    return run.inputs != fingerprint(context.build.spec).inputs
 
 
 def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod) -> Check:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from multiarchbuild.api.durations import format_duration
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
@@ -150,15 +151,12 @@ def advance(context: Context, run: RunStatus) -> RunProgress:
         return _ended(context, run, Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
     if fingerprint(build.spec) != Fingerprint(run.inputs, run.execution):
         # Another run would have taken its place if one could start: its ConfigMap and its pods are of the old spec.
-        message = (
-            "spec was edited while suspend is true: set it to false to build what it says now"
-            if build.spec.suspend
-            else "spec was edited, and its source is not ready yet"
-        )
+        remedy = ": set it to false to build what it says now" if build.spec.suspend else ""
+        message = f"spec was edited while {'suspend is true' if build.spec.suspend else 'no run may start'}{remedy}"
         return _ended(context, run, Result.SUPERSEDED, Reason.SUPERSEDED, message)
-    deadline = run.started_at + build.spec.timeout_delta
+    deadline = run.started_at + context.timeout
     if context.now >= deadline:
-        message = f"the run took longer than spec.timeout ({build.spec.timeout}): {_standing(run)}"
+        message = f"the run took longer than spec.timeout ({format_duration(context.timeout)}): {_standing(run)}"
         return _ended(context, run, Result.FAILED, Reason.TIMED_OUT, message)
     progress = _resolve(context, run)
     if progress.run.result is None:
@@ -229,6 +227,7 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
 
 def _publish(context: Context, before: RunProgress) -> RunProgress:
     run, spec = before.run, context.build.spec
+    tags = expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id)
 
     def start(attempt: int) -> StartPublish:
         return StartPublish(
@@ -238,7 +237,7 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
             inputs=inputs_name(context.build, run.id),
             deadline=context.seconds_left(run.started_at),
             built=tuple((Platform.parse(entry.platform), entry.digest or "") for entry in run.platforms),
-            tags=expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id),
+            tags=tags,
         )
 
     step = steps.advance(context, run, Role.PUBLISH, run.publish or StepStatus(), start)
@@ -246,20 +245,21 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
     if step.failure is not None:
         return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
     if isinstance(step.result, Published):
-        image = _image(context, step.result)
+        image = _image(context, step.result, tags)
         names = ", ".join(spec.platforms)
-        ended = _ended(context, run, Result.SUCCEEDED, Reason.SUCCEEDED, f"published {image.ref} for {names}")
+        message = f"published {image.ref} for {names}{_in_spite_of(run)}"
+        ended = _ended(context, run, Result.SUCCEEDED, Reason.SUCCEEDED, message)
         return replace(ended, image=image)
     run = _update(run, reason=step.status.reason or Reason.PUBLISHING, message=step.status.message)
     actions = (*before.actions, step.action) if step.action else before.actions
     return RunProgress(run, actions=actions, wake_at=earliest(before.wake_at, step.wake_at))
 
 
-def _image(context: Context, published: Published) -> ImageStatus:
+def _image(context: Context, published: Published, tags: tuple[str, ...]) -> ImageStatus:
     return ImageStatus(
         ref=f"{context.build.spec.output.image}@{published.digest}",
         digest=published.digest,
-        tags=published.tags,
+        tags=tags,
         platforms=tuple(
             ImagePlatform(platform=image.platform, digest=image.digest, size=image.size)
             for image in published.platforms
@@ -308,6 +308,14 @@ def _reason(run: RunStatus) -> Reason:
     if any(entry.phase is Phase.RUNNING for entry in run.platforms):
         return Reason.BUILDING
     return next((reason for reason in _WAITING if reason in reasons), Reason.BUILDING)
+
+
+def _in_spite_of(run: RunStatus) -> str:
+    """Return what went wrong on the way to success, in short; the entries of the platforms have it in full."""
+    tries = [(entry.platform, entry.failed_attempts) for entry in run.platforms]
+    tries += [("publish", run.publish.failed_attempts)] if run.publish else []
+    told = [f"{name} after {', '.join(each.reason for each in failed)}" for name, failed in tries if failed]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _standing(run: RunStatus) -> str:

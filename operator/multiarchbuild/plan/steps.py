@@ -9,6 +9,7 @@ from multiarchbuild.api.results import Built, Failure, Published, Resolved
 from multiarchbuild.api.status import RunStatus, StepStatus
 
 from .actions import StartPublish, StartResolve
+from .attempts import with_failure
 from .children import Pod, Role
 from .context import Context, earliest, retry_at
 from .outcome import Going, outcome
@@ -40,7 +41,7 @@ def advance(
     if status.reason is Reason.RETRYING and pod.attempt == status.attempt:
         return _retry_when_due(context, status, start)
     came = outcome(pod, context.now)
-    status = StepStatus(pod=pod.name, attempt=pod.attempt)
+    status = StepStatus(pod=pod.name, attempt=pod.attempt, failed_attempts=status.failed_attempts)
     match came:
         case Going(look_again=look_again):
             return StepProgress(_described(status, pod), wake_at=look_again)
@@ -62,19 +63,20 @@ def _without_pod(
     if status.attempt:
         lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {status.pod} disappeared before its step ended")
         return _failed(context, status, lost, None)
-    return _start(1, start)
+    return _start(1, start, status)
 
 
 def _retry_when_due(
     context: Context, status: StepStatus, start: Callable[[int], StartResolve | StartPublish]
 ) -> StepProgress:
     due = retry_at(status.finished_at or context.now, status.attempt)
-    return StepProgress(status, wake_at=due) if context.now < due else _start(status.attempt + 1, start)
+    return StepProgress(status, wake_at=due) if context.now < due else _start(status.attempt + 1, start, status)
 
 
-def _start(attempt: int, start: Callable[[int], StartResolve | StartPublish]) -> StepProgress:
+def _start(attempt: int, start: Callable[[int], StartResolve | StartPublish], before: StepStatus) -> StepProgress:
     action = start(attempt)
-    return StepProgress(StepStatus(pod=action.name, attempt=attempt), action=action)
+    status = StepStatus(pod=action.name, attempt=attempt, failed_attempts=before.failed_attempts)
+    return StepProgress(status, action=action)
 
 
 def _failed(context: Context, status: StepStatus, failure: Failure, pod: Pod | None) -> StepProgress:
@@ -84,7 +86,8 @@ def _failed(context: Context, status: StepStatus, failure: Failure, pod: Pod | N
         return StepProgress(status.model_copy(update=ended), failure=failure)
     due = retry_at(finished, status.attempt)
     message = f"attempt {status.attempt} failed: {failure.reason}: {failure.message}; next try at {due:%H:%M:%S} UTC"
-    update = {"reason": Reason.RETRYING, "message": message, "finished_at": finished}
+    tries = with_failure(status.failed_attempts, status.attempt, failure, finished, pod.node if pod else None)
+    update = {"reason": Reason.RETRYING, "message": message, "finished_at": finished, "failed_attempts": tries}
     return StepProgress(status.model_copy(update=update), wake_at=earliest(due))
 
 

@@ -7,6 +7,7 @@ from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
     MAX_BYTES,
+    FailedAttempt,
     Phase,
     PlatformStatus,
     Result,
@@ -163,13 +164,21 @@ def _cut_messages(run: RunStatus, room: int) -> RunStatus:
     steps = {"resolve": run.resolve, "publish": run.publish}
     return _cut(run, room).model_copy(
         update={
-            "platforms": tuple(_cut(entry, room) for entry in run.platforms),
-            **{name: _cut(step, room) for name, step in steps.items() if step},
+            "platforms": tuple(_cut_tried(entry, room) for entry in run.platforms),
+            **{name: _cut_tried(step, room) for name, step in steps.items() if step},
         }
     )
 
 
-_Told = TypeVar("_Told", Condition, RunStatus, StepStatus, PlatformStatus)
+_Tried = TypeVar("_Tried", StepStatus, PlatformStatus)
+
+
+def _cut_tried(tried: _Tried, room: int) -> _Tried:
+    tries = tuple(_cut(each, room) for each in tried.failed_attempts)
+    return _cut(tried, room).model_copy(update={"failed_attempts": tries})
+
+
+_Told = TypeVar("_Told", Condition, RunStatus, StepStatus, PlatformStatus, FailedAttempt)
 
 
 def _cut(told: _Told, room: int) -> _Told:

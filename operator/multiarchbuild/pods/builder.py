@@ -15,6 +15,8 @@ from .volumes import Volume
 
 _CONFIG = "/run/mab/buildkitd"
 _CA = "/run/mab/ca"
+REGISTRY_CA = "/run/mab/registry-ca"
+"""Where buildkitd finds the CA bundles of single registries: not where every connection looks."""
 _STATE = {
     Isolation.ROOTLESS: "/home/user/.local/share/buildkit",
     Isolation.PRIVILEGED: "/var/lib/buildkit",
@@ -29,7 +31,18 @@ def volumes(config_map: str, policy: Policy) -> list[Volume]:
     ]
     if policy.ca_bundle:
         found.append(_from_inputs("buildkitd-ca", _CA, config_map, mounts.CA_FILE))
+    if bundles := registry_bundles(policy):
+        found.append(_from_inputs("buildkitd-registry-ca", REGISTRY_CA, config_map, *bundles))
     return found
+
+
+def registry_bundles(policy: Policy) -> dict[str, str]:
+    """Return the CA bundles of single registries by their key in the run's ConfigMap."""
+    return {
+        mounts.REGISTRY_CA_FILE.format(number): registry.ca_bundle
+        for number, registry in enumerate(policy.registries)
+        if registry.ca_bundle
+    }
 
 
 def container(policy: Policy, resources: Resources, own: list[Volume], socket: Volume) -> dict[str, Any]:
@@ -66,5 +79,6 @@ def _rootless() -> dict[str, Any]:
     }
 
 
-def _from_inputs(name: str, path: str, config_map: str, key: str) -> Volume:
-    return Volume(name, path, {"configMap": {"name": config_map, "items": [{"key": key, "path": key}]}})
+def _from_inputs(name: str, path: str, config_map: str, *keys: str) -> Volume:
+    items = [{"key": key, "path": key} for key in keys]
+    return Volume(name, path, {"configMap": {"name": config_map, "items": items}})

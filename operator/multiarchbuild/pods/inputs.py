@@ -10,6 +10,7 @@ from multiarchbuild.api.spec import Spec
 from multiarchbuild.plan.actions import EnsureInputs
 from multiarchbuild.plan.policy import Policy
 
+from . import builder
 from .meta import metadata
 
 
@@ -24,13 +25,14 @@ def config_map(action: EnsureInputs, build: MultiArchBuild, policy: Policy) -> d
         run=action.run_id,
         spec=_without_contents(build.spec),
         files=files,
-        registries=policy.registries,
+        registries=tuple(registry.model_copy(update={"ca_bundle": ""}) for registry in policy.registries),
         frontend=policy.images.frontend,
     )
     data = {
         mounts.INPUTS_FILE: inputs.model_dump_json(by_alias=True, exclude_none=True),
         mounts.BUILDKITD_FILE: buildkitd_toml(policy.registries),
         **{key: contents[path] for path, key in files.items()},
+        **builder.registry_bundles(policy),
     }
     if policy.ca_bundle:
         data[mounts.CA_FILE] = policy.ca_bundle
@@ -49,12 +51,14 @@ def buildkitd_toml(registries: tuple[Registry, ...]) -> str:
     Source: https://github.com/moby/buildkit/blob/v0.32.2/docs/buildkitd.toml.md
     """
     lines = []
-    for registry in registries:
+    for number, registry in enumerate(registries):
         lines.append(f"[registry.{_string(registry.host)}]")
         # Said in either case: BuildKit speaks HTTP to a loopback address unless it is told not to.
         lines.append(f"http = {'true' if registry.plain_http else 'false'}")
         if registry.mirrors:
             lines.append(f"mirrors = [{', '.join(map(_string, registry.mirrors))}]")
+        if registry.ca_bundle:
+            lines.append(f"ca = [{_string(f'{builder.REGISTRY_CA}/{mounts.REGISTRY_CA_FILE.format(number)}')}]")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from multiarchbuild.api import mounts
 from multiarchbuild.api.resource import MultiArchBuild
-from multiarchbuild.api.scheduling import Override, Resources
+from multiarchbuild.api.scheduling import Override, Resources, Toleration
 from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import (
     ATTEMPT_LABEL,
@@ -25,6 +25,10 @@ from .volumes import Volume
 _USER = 1000
 _GRACE = 2
 """Seconds that a pod gets to end: a build that is deleted has nothing to save."""
+_LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Taints of a node that does not answer any more."""
+_LOST_SECONDS = 15
+"""How long a pod waits for such a node. What it built there is lost anyway; a blip should not cost a build."""
 _STEP_RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}}
 
 _Start = StartResolve | StartBuild | StartPublish
@@ -106,8 +110,7 @@ def _spec(
     }
     if scheduling.priority_class_name:
         spec["priorityClassName"] = scheduling.priority_class_name
-    if scheduling.tolerations:
-        spec["tolerations"] = [_dump(toleration) for toleration in scheduling.tolerations]
+    spec["tolerations"] = _tolerations(scheduling.tolerations)
     return spec
 
 
@@ -143,19 +146,28 @@ def _scheduling(action: StartBuild, build: MultiArchBuild) -> dict[str, Any]:
         selector |= override.node_selector
         tolerations += override.tolerations
     result: dict[str, Any] = {"nodeSelector": {**selector, **dict(action.placement.node_labels)}}
-    if tolerations:
-        result["tolerations"] = [_dump(toleration) for toleration in tolerations]
-    if scheduling.affinity:
-        result["affinity"] = _dump(scheduling.affinity)
+    result["tolerations"] = _tolerations(tolerations)
+    if affinity := override.affinity if override and override.affinity else scheduling.affinity:
+        result["affinity"] = _dump(affinity)
     return result
+
+
+def _tolerations(own: Sequence[Toleration]) -> list[dict[str, Any]]:
+    """Return `own` with an end to waiting for a node that is lost: by default a pod would stay there for 300 s."""
+    said = {toleration.key for toleration in own if toleration.effect in ("", "NoExecute")}
+    lost = [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _LOST_SECONDS}
+        for key in _LOST
+        if not said & {key, ""}
+    ]
+    return [*(_dump(toleration) for toleration in own), *lost]
 
 
 def _resources(action: StartBuild, build: MultiArchBuild, policy: Policy) -> Resources:
     override = _override(action, build)
     if override and override.resources is not None:
-        return override.resources
-    own = build.spec.scheduling.resources
-    return own if own != Resources() else policy.default_resources
+        return policy.resources(override.resources)
+    return policy.resources(build.spec.scheduling.resources)
 
 
 def _override(action: StartBuild, build: MultiArchBuild) -> Override | None:

@@ -20,7 +20,7 @@ from .log import say
 from .mounts import Mounts
 from .progress import Progress
 from .registries import client
-from .trust import ca_file
+from .trust import registry_ca_file
 
 _CACHE_PATIENCE = 4.0
 """Seconds for the cache's registry to connect, and again to answer; BuildKit itself would wait for it without end."""
@@ -95,7 +95,7 @@ def _environment(mounts: Mounts, docker_config: str) -> dict[str, str]:
     (folder / "config.json").write_text(docker_config)
     env = {**os.environ, "HOME": str(mounts.work), "DOCKER_CONFIG": str(folder)}
     # Token servers are asked by buildctl, not by buildkitd.
-    if trusted := ca_file(mounts):
+    if trusted := registry_ca_file(mounts, *(registry.host for registry in mounts.inputs.registries)):
         env["SSL_CERT_FILE"] = trusted
     return env
 

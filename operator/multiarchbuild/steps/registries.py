@@ -5,7 +5,7 @@ from multiarchbuild.oci.credentials import Keychain
 from multiarchbuild.oci.names import Repository, canonical_host
 
 from .mounts import Mounts
-from .trust import ca_file
+from .trust import registry_ca_file
 
 
 def client(mounts: Mounts, keychain: Keychain, name: str, *, connect: float = 5, read: float = 30) -> Client:
@@ -14,7 +14,7 @@ def client(mounts: Mounts, keychain: Keychain, name: str, *, connect: float = 5,
     plain = {canonical_host(registry.host) for registry in mounts.inputs.registries if registry.plain_http}
     return Client(
         repository,
-        pool(ca_file(mounts), connect=connect, read=read),
+        pool(registry_ca_file(mounts, repository.registry), connect=connect, read=read),
         credentials=keychain.find(repository),
         plain_http=repository.registry in plain,
     )

@@ -6,21 +6,39 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from multiarchbuild.api import mounts as paths
+from multiarchbuild.oci.names import canonical_host
 
 from .mounts import Mounts
 
 
 @cache
 def ca_file(mounts: Mounts) -> str | None:
-    """Return the path of a PEM file with all of them, or None when the policy adds none."""
+    """Return the path of a PEM file with what everything trusts, or None when the policy adds nothing."""
     own = mounts.at(paths.INPUTS) / paths.CA_FILE
-    if not own.is_file():
-        return None
+    return _together(mounts, "ca.crt", [own]) if own.is_file() else None
+
+
+@cache
+def registry_ca_file(mounts: Mounts, *hosts: str) -> str | None:
+    """Return such a file for the registries at `hosts`, which may have CAs of their own."""
+    wanted = {canonical_host(host) for host in hosts}
+    own = [
+        mounts.at(paths.INPUTS) / paths.REGISTRY_CA_FILE.format(number)
+        for number, registry in enumerate(mounts.inputs.registries)
+        if canonical_host(registry.host) in wanted
+    ]
+    present = [file for file in own if file.is_file()]
+    if not present:
+        return ca_file(mounts)
+    for_all = mounts.at(paths.INPUTS) / paths.CA_FILE
+    name = "-".join(["ca", *(file.name.removesuffix(".ca.crt") for file in present)]) + ".crt"
+    return _together(mounts, name, [*([for_all] if for_all.is_file() else []), *present])
+
+
+def _together(mounts: Mounts, name: str, bundles: list[Path]) -> str:
     system = ssl.get_default_verify_paths().cafile
-    together = mounts.work / "ca.crt"
     parts = [Path(system).read_bytes()] if system else []
-    # Several threads ask at once: none may read a file that another is writing.
-    with NamedTemporaryFile(dir=mounts.work, delete=False) as written:
-        written.write(b"\n".join([*parts, own.read_bytes()]))
-    Path(written.name).replace(together)
-    return str(together)
+    # Renamed into place: another thread may want the same file.
+    with NamedTemporaryFile(dir=mounts.work, delete=False) as file:
+        file.write(b"\n".join([*parts, *(bundle.read_bytes() for bundle in bundles)]))
+    return str(Path(file.name).rename(mounts.work / name))

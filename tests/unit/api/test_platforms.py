@@ -28,7 +28,9 @@ def test_different_platforms_have_different_names() -> None:
     assert {Platform.parse(str(platform)) for platform in platforms} == platforms
 
 
-@pytest.mark.parametrize("text", ["", "amd64", "linux", "windows/amd64", "linux/arm", "linux/x86_64", "LINUX/AMD64"])
+@pytest.mark.parametrize(
+    "text", ["", "amd64", "linux", "windows", "windows/386", "linux/arm", "linux/x86_64", "LINUX/AMD64"]
+)
 def test_an_unknown_platform_is_refused_with_those_that_are_known(text: str) -> None:
     with pytest.raises(ValueError, match="is not supported: use one of linux/amd64, "):
         Platform.parse(text)

@@ -1,11 +1,14 @@
 """The policy file: what is read, and one line that names the field for each mistake."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from multiarchbuild.controller.settings import PolicyError, load_policy
 from multiarchbuild.plan.policy import Isolation, Policy
+from tests.cluster.pki import Authority
 
 
 def write(folder: Path, text: str) -> Path:
@@ -26,14 +29,12 @@ def test_names_are_camel_case_as_in_kubernetes(tmp_path: Path) -> None:
             """
             isolation: Privileged
             images: {pullPolicy: Always}
-            caBundle: PEM
             registries: [{host: "registry:5000", plainHttp: true, mirrors: [mirror]}]
             """,
         )
     )
     assert policy.isolation is Isolation.PRIVILEGED
     assert policy.images.pull_policy == "Always"
-    assert policy.ca_bundle == "PEM"
     assert policy.registries[0].plain_http
     assert policy.registries[0].mirrors == ("mirror",)
 
@@ -50,6 +51,30 @@ def test_names_are_camel_case_as_in_kubernetes(tmp_path: Path) -> None:
         ("emulation: {allowed: perhaps}", "emulation.allowed: Input should be a valid boolean"),
         ("registries: [{plainHttp: true}]", "registries[0].host: Field required"),
         ("isolation: Rootless\nisolation: Privileged", "isolation is there twice"),
+        ("caBundle: PEM", "caBundle: holds no certificate that can be read"),
+        ("registries: [{host: a}, {host: b, caBundle: PEM}]", "registries[1].caBundle: holds no certificate"),
+        ("registries: [{host: https://a}]", "registries[0].host: String should match pattern"),
+        ("registries: [{host: a}, {host: a}]", "registries: a is there twice: write all that is said of it into one"),
+        ("images: {pullPolicy: Sometimes}", "images.pullPolicy: Input should be 'Always', 'IfNotPresent' or 'Never'"),
+        ("emulation: {namespaces: []}", "emulation.namespaces: Tuple should have at least 1 item"),
+        ("emulation: {namespaces: ['team[ab]']}", "emulation.namespaces[0]: a pattern consists of"),
+        ("outputs: [{namespaces: ['*']}]", "outputs[0].registries: Field required"),
+        ("outputs: [{namespaces: ['*'], registries: ['r/{name}']}]", "outputs[0].registries[0]: a pattern consists"),
+        ("outputs: [{namespaces: ['*'], registrys: ['r/*']}]", "outputs[0].registrys: there is no such field"),
+        ("cache: {repository: 'r.test/{team}'}", "cache.repository: there is no placeholder {team}: use {namespace}"),
+        ("cache: {repository: 'R.test/cache'}", "cache.repository: must be registry/repository in lower case"),
+        ("cache: {repository: 'cache/{name}'}", "cache.repository: must be registry/repository in lower case"),
+        ("maxResources: {memory: much}", "maxResources.memory: is no quantity: write 500m, 2 or 4Gi, not 'much'"),
+        ("defaultResources: {limits: {cpu: few}}", "defaultResources: limits.cpu is few, which is no quantity"),
+        (
+            "defaultResources: {limits: {memory: 8Gi}}\nmaxResources: {memory: 4Gi}",
+            "defaultResources: limits.memory is more than maxResources.memory (4Gi): no build could use it",
+        ),
+        ("maxTimeout: 2 hours", "maxTimeout: '2 hours' is not a duration: write hours, minutes and seconds"),
+        ("defaultTimeout: 0s", "defaultTimeout: a run needs time: write 90s, 30m or 1h30m"),
+        ("defaultTimeout: 2h\nmaxTimeout: 90m", "defaultTimeout: is longer than maxTimeout (90m)"),
+        ("concurrency: {cluster: 0}", "concurrency.cluster: Input should be greater than or equal to 1, not 0"),
+        ("concurrency: {namespaces: 2}", "concurrency.namespaces: there is no such field, did you mean namespace?"),
         ("- a\n- b", "must be a mapping"),
         ("a: [", "is no valid YAML"),
         ("a: !!python/object:os.system x", "is no valid YAML"),
@@ -61,6 +86,29 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, expected: str) -> None:
         load_policy(path)
     assert expected in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_certificates_are_read(tmp_path: Path) -> None:
+    pem = Authority(tmp_path, "test").pair.cert.read_text()
+    policy = {"caBundle": pem, "registries": [{"host": "a.test", "caBundle": pem}]}
+    loaded = load_policy(write(tmp_path, yaml.safe_dump(policy)))
+    assert loaded.registries[0].ca_bundle == loaded.ca_bundle
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    policy = load_policy(write(tmp_path, example("policy.md")))
+    assert policy.timeout(None) == timedelta(minutes=30)
+    assert policy.concurrency.namespace == 5
+    assert {name for name in Policy.model_fields if getattr(policy, name) == getattr(Policy(), name)} == {
+        "ca_bundle",
+        "isolation",
+    }
+
+
+def example(page: str) -> str:
+    """Return the first block of YAML of a page of the documentation."""
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
+    return text.partition("```yaml\n")[2].partition("```")[0]
 
 
 def test_each_mistake_has_its_line(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_an_edit_of_suspend_or_history_starts_no_run(edit: dict[str, Any], resul
 
 
 def test_spelling_out_a_default_starts_no_run() -> None:
-    assert not rerun(ended(Result.FAILED), retries=2, timeout="1h", build={"dockerfile": "Dockerfile"})
+    assert not rerun(ended(Result.FAILED), retries=2, build={"dockerfile": "Dockerfile"})
 
 
 def test_going_back_to_an_earlier_spec_is_a_new_run() -> None:

@@ -1,5 +1,6 @@
 """A repository with `interval` is looked at between runs, and only a commit that differs starts one."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,9 @@ from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
 from multiarchbuild.api.status import Result, Status, Trigger
 from multiarchbuild.plan.actions import StartResolve
 from multiarchbuild.plan.children import Role, pod_from
-from tests.unit.plan.world import POLLED, START, World, manifest
+from multiarchbuild.plan.others import summarized
+from multiarchbuild.plan.policy import Policy
+from tests.unit.plan.world import POLLED, START, World, build, manifest
 
 MOVED = "b" * 40
 
@@ -242,3 +245,28 @@ def test_the_interval_is_no_part_of_what_is_built() -> None:
     world.settle()
     assert world.status.run == before
     assert world.decide().wake_after == timedelta(hours=1) - timedelta(seconds=1)
+
+
+def test_a_commit_that_is_found_while_no_run_may_start_is_built_when_one_may() -> None:
+    world = built()
+    before = world.status.run
+    world.policy = Policy.model_validate({"concurrency": {"cluster": 1}})
+    other = build("other").model_copy(update={"status": Status()})
+    busy = [replace(summarized(other), uid="other", running=True)]
+    due(world)
+    world.head = MOVED
+    world.succeed_all(Role.CHECK)
+    for _ in range(3):
+        world.reconcile(others=busy)
+        world.advance(5)
+    status = world.status
+    assert status.run == before
+    assert [condition.reason for condition in status.conditions][:1] == [Reason.QUEUED]
+    assert len(checks(world)) == 1
+    world.reconcile()
+    run = world.status.run
+    assert run
+    assert run.source
+    assert (run.trigger, run.source.commit) == (Trigger.SOURCE_CHANGED, MOVED)
+    world.settle()
+    assert checks(world) == []

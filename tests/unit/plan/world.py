@@ -35,6 +35,7 @@ from multiarchbuild.plan.children import Node, Pod, Role, config_map_from, pod_f
 from multiarchbuild.plan.decide import Children, Decision, decide
 from multiarchbuild.plan.flux import Artifact, artifact_from
 from multiarchbuild.plan.identity import is_commit
+from multiarchbuild.plan.others import Other
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render
 
@@ -134,14 +135,14 @@ class World:
         """Its status."""
         return self.build.status
 
-    def decide(self) -> Decision:
+    def decide(self, others: Sequence[Other] = ()) -> Decision:
         """Observe and decide, without performing anything."""
         children = Children(
             tuple(pod_from(pod) for pod in self.pods.values()),
             tuple(config_map_from(config_map) for config_map in self.config_maps.values()),
             self.artifact,
         )
-        return decide(self.build, children, self.nodes, self.policy, self.now)
+        return decide(self.build, children, self.nodes, self.policy, self.now, others=others)
 
     @property
     def artifact(self) -> Artifact | None:
@@ -149,9 +150,9 @@ class World:
         flux = self.build.spec.source.flux
         return artifact_from(flux_object(self.head) if self.served else {}, flux) if flux else None
 
-    def reconcile(self, killed_after: int | None = None) -> Decision:
+    def reconcile(self, killed_after: int | None = None, others: Sequence[Other] = ()) -> Decision:
         """Decide and perform; killed after so many requests to the API server, else whole."""
-        decision = self.decide()
+        decision = self.decide(others)
         requests = (*decision.before, decision.status, *decision.after)
         for request in requests[:killed_after]:
             if isinstance(request, Status):
@@ -160,10 +161,10 @@ class World:
                 self.perform(request)
         return decision
 
-    def settle(self) -> Decision:
+    def settle(self, others: Sequence[Other] = ()) -> Decision:
         """Reconcile until nothing changes any more at this moment."""
-        decision = self.reconcile()
-        while (following := self.reconcile()).status != decision.status:
+        decision = self.reconcile(others=others)
+        while (following := self.reconcile(others=others)).status != decision.status:
             decision = following
         return following
 

@@ -2,6 +2,8 @@ import json
 import tomllib
 from typing import Any
 
+import pytest
+
 from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
@@ -208,9 +210,59 @@ def test_scheduling_of_the_build_and_of_the_platform() -> None:
         "kubernetes.io/arch": "arm64",
         "pool": "graviton",
     }
-    assert [entry["key"] for entry in pod["spec"]["tolerations"]] == ["dedicated", "arm"]
+    assert [entry["key"] for entry in pod["spec"]["tolerations"]][:2] == ["dedicated", "arm"]
     assert pod["spec"]["priorityClassName"] == "low"
     assert daemon(pod)["resources"] == {"limits": {"memory": "8Gi"}}
+
+
+def test_a_pod_does_not_wait_long_for_a_node_that_is_lost() -> None:
+    for action in (RESOLVE, start(), PUBLISH):
+        tolerations = render(action, resource(), policy())["spec"]["tolerations"]
+        seconds = {entry["key"]: entry["tolerationSeconds"] for entry in tolerations}
+        assert seconds == {"node.kubernetes.io/not-ready": 15, "node.kubernetes.io/unreachable": 15}
+
+
+@pytest.mark.parametrize("key", ["node.kubernetes.io/unreachable", ""])
+def test_how_long_it_waits_may_be_said(key: str) -> None:
+    own = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    tolerations = render(start(), resource(scheduling={"tolerations": [own]}), policy())["spec"]["tolerations"]
+    assert [entry["tolerationSeconds"] for entry in tolerations if entry.get("key", "") == key] == [300]
+    assert len(tolerations) == (2 if key else 1)
+
+
+def test_the_affinity_of_a_platform_takes_the_place_of_that_of_all() -> None:
+    def preferring(zone: str) -> dict[str, Any]:
+        preference = {"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]}
+        preferred = [{"weight": 1, "preference": preference}]
+        return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+
+    scheduling = {"affinity": preferring("a"), "overrides": [{"platform": "linux/arm64", "affinity": preferring("b")}]}
+    pod = render(start(), resource(scheduling=scheduling), policy())
+    assert pod["spec"]["affinity"] == preferring("b")
+
+
+def test_what_has_a_maximum_has_a_limit() -> None:
+    limited = policy(maxResources={"memory": "8Gi"}, defaultResources={"requests": {"cpu": "1"}})
+    usual = {"requests": {"cpu": "1", "memory": "0"}, "limits": {"memory": "8Gi"}}
+    assert daemon(render(start(), resource(), limited))["resources"] == usual
+    own = {"resources": {"limits": {"memory": "2Gi"}}}
+    assert daemon(render(start(), resource(scheduling=own), limited))["resources"] == {"limits": {"memory": "2Gi"}}
+    only_cpu = {"resources": {"requests": {"cpu": "2"}}}
+    found = daemon(render(start(), resource(scheduling=only_cpu), limited))["resources"]
+    assert found == {"requests": {"cpu": "2", "memory": "0"}, "limits": {"memory": "8Gi"}}
+
+
+def test_the_ca_of_one_registry_is_trusted_for_that_one_only() -> None:
+    trusting = policy(registries=[{"host": "a.test"}, {"host": "b.test", "caBundle": "PEM-B"}], caBundle="PEM")
+    data = render(EnsureInputs("in", "run1"), resource(), trusting)["data"]
+    assert tomllib.loads(data["buildkitd.toml"])["registry"]["b.test"]["ca"] == [
+        "/run/mab/registry-ca/registry-1.ca.crt"
+    ]
+    assert data["registry-1.ca.crt"] == "PEM-B"
+    container = daemon(render(start(), resource(), trusting))
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted["buildkitd-registry-ca"] == "/run/mab/registry-ca"
+    assert container["env"] == [{"name": "SSL_CERT_DIR", "value": "/etc/ssl/certs:/run/mab/ca"}]
 
 
 def test_manifests_are_json() -> None:

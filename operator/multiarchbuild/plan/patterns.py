@@ -1,0 +1,54 @@
+"""Patterns and templates of the policy: `*` stands for any characters, braces for values. Nothing else is special."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from multiarchbuild.api.names import REPOSITORY_PATTERN
+
+PLACEHOLDERS: Final = ("namespace", "name")
+"""What a template may name in braces."""
+MAX_REPOSITORY: Final = 255
+"""Characters of a repository (distribution spec, "Pulling manifests")."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern for namespaces or repositories."""
+
+    text: str
+
+    def matches(self, subject: str, **values: str) -> bool:
+        """Return whether all of `subject` fits, with each placeholder standing for its value."""
+        parts = (re.escape(substitute(part, values)) for part in self.text.split("*"))
+        return re.fullmatch(".*".join(parts), subject) is not None
+
+
+def substitute(text: str, values: dict[str, str]) -> str:
+    """Return `text` with each `{name}` that has a value replaced by it, once."""
+    return _BRACES.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def _is_pattern(text: str) -> str:
+    if any(name != "namespace" for name in _BRACES.findall(text)) or re.search(r"[^A-Za-z0-9._:/*{}-]", text):
+        raise ValueError("a pattern consists of the characters of a name, '*' for any others, and {namespace}")
+    return text
+
+
+def _is_template(text: str) -> str:
+    if unknown := next((name for name in _BRACES.findall(text) if name not in PLACEHOLDERS), None):
+        raise ValueError(f"there is no placeholder {{{unknown}}}: use {{namespace}} and {{name}}")
+    if not re.fullmatch(REPOSITORY_PATTERN, substitute(text, dict.fromkeys(PLACEHOLDERS, "a"))):
+        raise ValueError("must be registry/repository in lower case, such as registry.example.com/{namespace}/cache")
+    return text
+
+
+MatchAny = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_is_pattern)], ...], Field(min_length=1)
+]
+"""Patterns of which one must fit."""
+Template = Annotated[str, Field(min_length=3, max_length=255), AfterValidator(_is_template)]
+"""Name of a repository with placeholders."""

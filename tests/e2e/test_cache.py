@@ -1,0 +1,69 @@
+"""What fresh builders share, and what a broken cache costs."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.support.tenant import AMD64, BOTH, Tenant, inline, platform
+
+pytestmark = pytest.mark.e2e
+
+DOCKERFILE = "FROM busybox:1.36\nRUN echo same > /same\nCOPY version /version\nRUN cat /version > /built\n"
+
+
+def test_after_a_change_every_step_that_is_the_same_comes_from_the_cache(tenant: Tenant) -> None:
+    cache = {"repository": tenant.image("cache"), "mode": "max"}
+    build = tenant.build(source=inline(DOCKERFILE, version="1"), cache=cache)
+    first = build.succeeded()
+    build.patch(source=inline(DOCKERFILE, version="2"))
+    second = build.succeeded(after=first["run"]["id"])
+    for name in BOTH:
+        before, after = platform(first, name), platform(second, name)
+        assert before["pod"] != after["pod"], "another builder, which has nothing of its own"
+        assert before["cache"]["hits"] == 0
+        assert after["cache"]["total"] == before["cache"]["total"]
+        assert cached(tenant, after["pod"]) == {"RUN echo same > /same"}
+        assert after["cache"]["hits"] == 1
+
+
+def test_a_cache_that_does_not_answer_costs_seconds_and_no_build(tenant: Tenant, operator: str) -> None:
+    silent(tenant, operator)
+    repository = f"silent.{tenant.namespace}.svc:5000/cache"
+    status = tenant.build(platforms=[AMD64], cache={"repository": repository, "mode": "max"}).succeeded()
+    without = tenant.build("without", platforms=[AMD64], output={"image": tenant.image("without")}).succeeded()
+    assert seconds(status) - seconds(without) <= 10
+    log = tenant.kubectl("logs", platform(status, AMD64)["pod"], "-c", "step")
+    assert f"building without the cache at silent.{tenant.namespace}.svc:5000" in log
+
+
+def cached(tenant: Tenant, pod: str) -> set[str]:
+    """Return the instructions, but for FROM, that the log of a build says came from the cache."""
+    log = tenant.kubectl("logs", pod, "-c", "step")
+    names = dict(re.findall(r"^#(\d+) \[[^\]]*\d+/\d+\] (.*)$", log, re.MULTILINE))
+    found = {names[number] for number in re.findall(r"^#(\d+) CACHED$", log, re.MULTILINE) if number in names}
+    return {name for name in found if not name.startswith("FROM")}
+
+
+def seconds(status: dict[str, Any]) -> float:
+    entry = platform(status, AMD64)
+    started, finished = (datetime.fromisoformat(entry[field]) for field in ("startedAt", "finishedAt"))
+    return (finished - started).total_seconds()
+
+
+def silent(tenant: Tenant, image: str) -> None:
+    """Run something that takes connections and never says a word."""
+    program = "import socket, time; s = socket.create_server(('', 5000), backlog=100); time.sleep(3600)"
+    container = {
+        "name": "silent",
+        "image": image,
+        "command": ["python3", "-c", program],
+        "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
+    }
+    meta = {"name": "silent", "labels": {"app": "silent"}}
+    pod = {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
+    tenant.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod})
+    service = {"selector": {"app": "silent"}, "ports": [{"port": 5000}]}
+    tenant.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+    tenant.kubectl("wait", "pod/silent", "--for=condition=Ready", "--timeout=60s")

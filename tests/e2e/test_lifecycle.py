@@ -1,0 +1,118 @@
+"""How runs are asked for, limited and ended, and what two builds have to do with each other."""
+
+import pytest
+
+from tests.support.git import GitServer
+from tests.support.tenant import AMD64, ARM64, BOTH, Tenant, condition, inline, platform
+
+pytestmark = pytest.mark.e2e
+
+SLEEPING = inline("FROM busybox:1.36\nRUN sleep 600\n")
+PICKY = inline(
+    "FROM busybox:1.36\n"
+    "RUN --mount=type=secret,id=allowed grep -qx $(uname -m) /run/secrets/allowed && uname -m > /machine\n"
+)
+"""Builds only for the machines that a secret names."""
+
+
+def test_a_request_after_a_failure_builds_only_what_is_missing(tenant: Tenant) -> None:
+    tenant.secret("allowed", machines="x86_64\n")
+    secrets = [{"id": "allowed", "secretRef": {"name": "allowed", "key": "machines"}}]
+    build = tenant.build(source=PICKY, build={"secrets": secrets}, retries=2)
+    first = build.failed("BuildFailed")
+    assert platform(first, ARM64)["attempt"] == 1, "what the user has to mend is not tried again"
+    assert not tenant.images.exists(f"{tenant.image()}:latest")
+
+    tenant.secret("allowed", machines="x86_64\naarch64\n")
+    build.rebuild()
+    second = build.succeeded(after=first["run"]["id"])
+    assert second["run"]["trigger"] == "Requested"
+    assert platform(second, AMD64)["pod"] == platform(first, AMD64)["pod"], "it is not built again"
+    built = [pod["metadata"]["annotations"]["multiarch.build/platforms"] for pod in build.pods() if is_of(pod, second)]
+    assert built == [ARM64]
+    assert [entry["result"] for entry in second["history"]] == ["Succeeded", "Failed"]
+
+
+def test_runs_end_when_they_are_told_to(tenant: Tenant) -> None:
+    slow = tenant.build("slow", source=SLEEPING, platforms=[AMD64], timeout="8s", output={"tags": ["slow"]})
+    unwanted = tenant.build("unwanted", source=SLEEPING, platforms=[AMD64], output={"tags": ["unwanted"]})
+    later = tenant.build("later", platforms=[AMD64], suspend=True, output={"tags": ["later"]})
+
+    assert condition(later.until(lambda status: status.get("conditions")), "Ready")["reason"] == "Suspended"
+    run = unwanted.until(lambda status: "run" in status and platform(status, AMD64)["phase"] == "Running")["run"]
+    unwanted.annotate(cancel=run["id"])
+    cancelled = unwanted.ended()
+    assert (cancelled["run"]["result"], cancelled["run"]["reason"]) == ("Cancelled", "Cancelled")
+    timed_out = slow.failed("TimedOut")
+    assert "took longer than spec.timeout (8s)" in timed_out["run"]["message"]
+    for build in (slow, unwanted, later):
+        assert not [pod for pod in build.pods() if "deletionTimestamp" not in pod["metadata"] and alive(pod)]
+
+    requested = "2026-11-25T12:00:00Z"
+    tenant.kubectl("annotate", "mab", "later", f"reconcile.fluxcd.io/requestedAt={requested}")
+    later.until(lambda status: status.get("lastHandledReconcileAt") == requested)
+    assert later.pods() == []
+
+
+def test_the_newer_of_two_builds_that_move_the_same_tag_is_told(tenant: Tenant) -> None:
+    older = tenant.build("older", suspend=True)
+    newer = tenant.build("newer", suspend=True)
+    conflict = condition(newer.until(lambda status: condition(status, "TagConflict")), "TagConflict")
+    assert (conflict["status"], conflict["reason"]) == ("True", "TagConflict")
+    assert conflict["message"].startswith(f"{tenant.image()}:latest: also moved by older")
+    assert not condition(older.status, "TagConflict")
+    events = [event for event in tenant.list("events.events.k8s.io") if event["reason"] == "TagConflict"]
+    assert [(event["type"], event["regarding"]["name"]) for event in events] == [("Warning", "newer")]
+    older.delete()
+    newer.until(lambda status: not condition(status, "TagConflict"), 20, "the conflict is over")
+
+
+def test_the_policy_refuses_and_lets_builds_wait_for_their_turn(tenant: Tenant) -> None:
+    greedy = {"resources": {"limits": {"memory": "65Gi"}}}
+    refused = tenant.build("refused", timeout="7h", scheduling=greedy, output={"tags": ["refused"]})
+    stalled = condition(refused.until(lambda status: condition(status, "Stalled")), "Stalled")
+    assert stalled["reason"] == "PolicyDenied"
+    assert "limits.memory is 65Gi, but at most 64Gi is allowed (policy: maxResources)" in stalled["message"]
+    assert "timeout is 7h, but at most 6h is allowed (policy: maxTimeout)" in stalled["message"]
+    assert "Who runs the operator" in stalled["message"]
+    assert refused.pods() == []
+
+    # Nothing runs on this node, so that the runs last as long as they have to.
+    nowhere = {"strategy": "Native", "nodeSelector": {"pool": "none"}}
+    names = [f"build-{number}" for number in range(7)]
+    builds = [tenant.build(name, platforms=[AMD64], scheduling=nowhere, output={"tags": [name]}) for name in names]
+    running, waiting = builds[:6], builds[6]
+    queued = condition(waiting.until(lambda status: condition(status, "Reconciling")), "Reconciling")
+    assert queued["reason"] == "Queued"
+    assert "6 of at most 6 runs of namespace" in queued["message"]
+    assert all("run" in build.started() for build in running)
+    running[2].annotate(cancel=running[2].status["run"]["id"])
+    waiting.until(lambda status: "run" in status, 20, "its turn has come")
+
+
+def test_the_same_commit_makes_the_same_index(tenant: Tenant, git_server: GitServer) -> None:
+    repository = git_server.repository(f"{tenant.namespace}.git")
+    dockerfile = (
+        "FROM busybox:1.36\nCOPY . /app\nRUN date > /dev/null && mkdir /made && cp /app/a /made/a && uname -m > /m\n"
+    )
+    repository.commit({"Dockerfile": dockerfile, "a": "1\n"})
+    source = {"git": {"url": repository.url, "ref": "main"}}
+    attestations = {"provenance": "disabled"}
+    builds = [
+        tenant.build(name, source=source, attestations=attestations, output={"image": tenant.image(name)})
+        for name in ("one", "other")
+    ]
+    one, other = (build.succeeded() for build in builds)
+    assert all(platform(status, name)["cache"]["hits"] == 0 for status in (one, other) for name in BOTH)
+    assert one["image"]["digest"] == other["image"]["digest"]
+    assert tenant.images.raw(one["image"]["ref"]) == tenant.images.raw(other["image"]["ref"])
+
+
+def is_of(pod: dict[str, dict[str, dict[str, str]]], status: dict[str, dict[str, str]]) -> bool:
+    labels = pod["metadata"]["labels"]
+    of_run = labels["multiarch.build/run"] == status["run"]["id"]
+    return of_run and labels["multiarch.build/role"] == "build"
+
+
+def alive(pod: dict[str, dict[str, str]]) -> bool:
+    return pod["status"]["phase"] in {"Pending", "Running"}

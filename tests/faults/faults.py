@@ -1,0 +1,37 @@
+"""Ways to break a local cluster, each undone by the one who breaks it."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.cluster.fixture import Cluster
+
+_TABLE = "mab-test-fault"
+
+
+@contextmanager
+def registry_refuses(cluster: Cluster, port: int) -> Iterator[None]:
+    """Refuse every connection to the registry, those that are open too, as if it had been stopped."""
+    rules = (
+        f"table inet {_TABLE} {{ chain input {{ type filter hook input priority -10; "
+        f"tcp dport {port} reject with tcp reset; }} }}"
+    )
+    _in_machine(cluster, "control", "nft", rules)
+    try:
+        yield
+    finally:
+        _in_machine(cluster, "control", "nft", f"delete table inet {_TABLE}")
+
+
+def _in_machine(cluster: Cluster, machine: str, *command: str) -> None:
+    booted = json.loads((cluster.local.machines / machine / "booted.json").read_text())
+    subprocess.run(["nsenter", f"--target={booted['pid']}", "--net", "--", *command], check=True, capture_output=True)
+
+
+def kill_buildkitd(cluster: Cluster, pod: dict[str, Any]) -> None:
+    """Kill the BuildKit of a build pod."""
+    meta = pod["metadata"]
+    where = ("-n", meta["namespace"], meta["name"], "-c", "buildkitd")
+    cluster.kubectl("exec", *where, "--", "sh", "-c", "kill -9 $(pidof buildkitd)")

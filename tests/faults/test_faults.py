@@ -1,0 +1,117 @@
+"""A cluster that breaks under a run: it ends with the right image all the same, and status says what happened."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.fixture import Cluster
+from tests.faults.faults import kill_buildkitd, registry_refuses
+from tests.support import watch
+from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, inline, platform
+
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("alone")]
+
+SLOW = inline("FROM busybox:1.36\nRUN sleep 6 && uname -m > /machine\n")
+OUTAGE = 20
+"""Seconds for which the registry is away."""
+
+
+@pytest.fixture
+def local(cluster: Cluster) -> Cluster:
+    """The cluster, whose nodes may be stopped."""
+    assert cluster.local
+    return cluster
+
+
+def test_a_daemon_that_is_killed_and_a_pod_that_is_deleted(local: Cluster, tenant: Tenant) -> None:
+    build = tenant.build(source=SLOW)
+    pods = building(build)
+    kill_buildkitd(local, pods[AMD64])
+    tenant.kubectl("delete", "pod", pods[ARM64]["metadata"]["name"], "--wait=false")
+    status = build.succeeded()
+    check(tenant, status, {AMD64: "BuilderLost", ARM64: "BuilderLost"})
+    told = {name: platform(status, name)["failedAttempts"][0] for name in BOTH}
+    assert told[AMD64]["message"] == "The connection to buildkitd was lost: it was killed or has crashed."
+    assert "was deleted before its step ended" in told[ARM64]["message"]
+    assert all(told[name]["node"] == pods[name]["spec"]["nodeName"] for name in BOTH)
+
+
+def test_a_registry_that_is_away_during_the_push(local: Cluster, tenant: Tenant) -> None:
+    build = tenant.build(source=SLOW, platforms=[AMD64])
+    building(build)
+    with registry_refuses(local, 5000):
+        build.until(lambda status: platform(status, AMD64)["reason"] == "Retrying", why="the push failed")
+        time.sleep(OUTAGE)
+    status = build.succeeded()
+    reasons = {entry["reason"] for entry in platform(status, AMD64)["failedAttempts"]}
+    assert reasons == {"RegistryUnreachable"}
+    check(tenant, status, {AMD64: "RegistryUnreachable"})
+
+
+def test_a_node_that_is_drained(local: Cluster, tenant: Tenant) -> None:
+    build = tenant.build(source=SLOW, scheduling={"nativeWait": "5m"})
+    building(build)
+    try:
+        local.kubectl("drain", "n-arm64", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=30s")
+        status = build.until(lambda status: platform(status, ARM64).get("failedAttempts"), why="the pod is evicted")
+        assert platform(status, ARM64)["failedAttempts"][0]["reason"] == "BuilderEvicted"
+        # No native node is left; the other platform is not disturbed.
+        waiting = build.until(lambda status: platform(status, ARM64)["reason"] == "WaitingForNativeNode", 30)
+        assert "no Ready, schedulable node" in platform(waiting, ARM64)["message"]
+    finally:
+        local.kubectl("uncordon", "n-arm64")
+    check(tenant, build.succeeded(), {ARM64: "BuilderEvicted"})
+
+
+def test_a_node_that_is_lost(local: Cluster, tenant: Tenant) -> None:
+    build = tenant.build(source=SLOW, scheduling={"nativeWait": "5m"})
+    building(build)
+    local.stop_node("n-arm64")
+    try:
+        status = build.until(
+            lambda status: platform(status, ARM64).get("failedAttempts"), 100, "the platform is given up on the node"
+        )
+        (lost,) = platform(status, ARM64)["failedAttempts"]
+        assert (lost["reason"], lost["node"]) == ("BuilderEvicted", "n-arm64")
+        assert platform(status, AMD64)["phase"] == "Succeeded"
+    finally:
+        local.set_nodes("amd64=1,arm64=1", {"n-amd64": {"multiarch.build/qemu-arm64": "true"}})
+    check(tenant, build.succeeded(), {ARM64: "BuilderEvicted"})
+
+
+def building(build: Build) -> dict[str, dict[str, Any]]:
+    """Wait until every platform is in its RUN, and return their pods."""
+    status = build.until(
+        lambda status: "run" in status and all(each["phase"] == "Running" for each in status["run"]["platforms"]),
+        why="every platform is being built",
+    )
+    pods = {pod["metadata"]["name"]: pod for pod in build.pods()}
+    for entry in status["run"]["platforms"]:
+        in_run(build.tenant, entry["pod"])
+    return {entry["platform"]: pods[entry["pod"]] for entry in status["run"]["platforms"]}
+
+
+def in_run(tenant: Tenant, pod: str) -> None:
+    """Wait until the log of a build pod says that its RUN has begun."""
+    for line in watch.following(tenant.target, "-n", tenant.namespace, pod, "-c", "step", seconds=60):
+        if "RUN sleep" in line:
+            return
+    raise AssertionError(f"{pod} never came to its RUN")
+
+
+def check(tenant: Tenant, status: Status, first_failures: dict[str, str]) -> None:
+    """Check that the image is whole, and that status says why platforms needed another try."""
+    for entry in status["run"]["platforms"]:
+        name, tries = entry["platform"], entry.get("failedAttempts", ())
+        assert [each["reason"] for each in tries][:1] == [first_failures[name]] if name in first_failures else not tries
+        assert entry["attempt"] == len(tries) + 1
+    for name, reason in first_failures.items():
+        assert f"{name} after {reason}" in status["run"]["message"]
+    assert tenant.images.digest(f"{tenant.image()}:latest") == status["image"]["digest"]
+    machines = {
+        image["platform"]: tenant.images.file(f"{tenant.image()}@{image['digest']}", "/machine").strip()
+        for image in status["image"]["platforms"]
+    }
+    expected = {AMD64: "x86_64", ARM64: "aarch64"}
+    assert machines == {entry["platform"]: expected[entry["platform"]] for entry in status["run"]["platforms"]}

@@ -1,0 +1,124 @@
+"""The operator is killed, and the next one goes on: all state is in the cluster."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.target import Target
+from tests.support import watch
+from tests.support.operator_process import OperatorProcess, in_place_of_the_installed
+from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, inline
+
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("alone")]
+
+# The platforms end one after the other.
+DOCKERFILE = "FROM busybox:1.36\nRUN [ $(uname -m) = x86_64 ] && sleep 4 || sleep 9\n"
+
+
+@pytest.fixture
+def process(target: Target, operator: str, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """The operator as a process, in place of the installed one."""
+    assert operator
+    with in_place_of_the_installed(target, tmp_path) as process:
+        yield process
+
+
+def pods_until(tenant: Tenant, role: str, check: Callable[[list[dict[str, Any]]], bool], why: str) -> None:
+    """Wait until `check` holds for the pods of a step."""
+    watch.wait_for(
+        tenant.target,
+        *("pods", "-n", tenant.namespace, "-l", f"multiarch.build/role={role}"),
+        until=lambda pods: check(list(pods.values())),
+        why=why,
+    )
+
+
+def has_ended(pod: dict[str, Any]) -> bool:
+    """Return whether the step of a pod has ended, which kubelet says before it says so of the pod."""
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return any("terminated" in entry["state"] for entry in statuses if entry["name"] == "step")
+
+
+def phases(status: Status) -> dict[str, str]:
+    return {entry["platform"]: entry["phase"] for entry in status.get("run", {}).get("platforms", ())}
+
+
+def test_killed_at_five_moments_of_one_run(tenant: Tenant, process: OperatorProcess) -> None:
+    with watch.recording(tenant.target, "pods", "-n", tenant.namespace) as pods:
+        process.start()
+        build = tenant.build(source=inline(DOCKERFILE))
+
+        pods_until(tenant, "build", lambda pods: len(pods) >= 1, "a builder has been created")
+        process.kill()  # 1: the status may not know of it
+        process.start()
+        build.until(lambda status: set(phases(status).values()) == {"Running"}, why="both platforms are built")
+        process.kill()  # 2: in the middle of the builds
+        process.start()
+        build.until(lambda status: phases(status).get(AMD64) == "Succeeded", why=f"{AMD64} is built")
+        process.kill()  # 3: one platform is done, the other is not
+        process.start()
+        pods_until(tenant, "publish", lambda pods: len(pods) == 1, "the publish step has been created")
+        process.kill()  # 4: the index is pushed, verified and tagged while nobody looks
+        pods_until(tenant, "publish", lambda pods: all(map(has_ended, pods)), "the index is published")
+        pushed = tenant.images.digest(f"{tenant.image()}:latest")
+        assert "image" not in build.status
+        process.start()
+        status = build.succeeded()
+        process.kill()  # 5: the end is written
+        process.start()
+        assert_one_run(build, status, pods)
+        assert status["image"]["digest"] == pushed
+
+    build.rebuild()  # it works on, and what is left of the first run disturbs nothing
+    again = build.succeeded(after=status["run"]["id"])
+    assert again["image"]["platforms"] == status["image"]["platforms"]
+    assert_nothing_orphaned(tenant, build)
+
+
+def test_killed_after_each_change_that_it_makes(tenant: Tenant, process: OperatorProcess) -> None:
+    process.module = "tests.faults.mortal"
+    with watch.recording(tenant.target, "pods", "-n", tenant.namespace) as pods:
+        build = tenant.build(source=inline(DOCKERFILE))
+        lives = 0
+        while "result" not in build.status.get("run", {}):
+            process.start()
+            assert process.wait(60) == -signal.SIGKILL
+            lives += 1
+        status = build.succeeded()
+        assert_one_run(build, status, pods)
+    assert lives >= 6, "a ConfigMap, two builders, a status, the publish step, the status at the end"
+    assert tenant.images.digest(f"{tenant.image()}:latest") == status["image"]["digest"]
+    assert_nothing_orphaned(tenant, build)
+
+
+def assert_one_run(build: Build, status: Status, pods: watch.Recorder) -> None:
+    """Of each platform and attempt one pod was started, and there is one run with one digest."""
+    assert [entry["digest"] for entry in status["history"]] == [status["image"]["digest"]]
+    assert {entry["attempt"] for entry in status["run"]["platforms"]} == {1}
+    assert [entry["platform"] for entry in status["run"]["platforms"]] == BOTH
+    built = [
+        pod["metadata"]["annotations"]["multiarch.build/platforms"]
+        for pod in pods.seen.values()
+        if pod["metadata"]["labels"]["multiarch.build/role"] == "build"
+    ]
+    assert sorted(built) == [AMD64, ARM64]
+    assert len(pods.seen) == 3, pods.named()
+    assert {pod["metadata"]["labels"]["multiarch.build/attempt"] for pod in pods.seen.values()} == {"1"}
+    reasons = [(event["reason"], event["note"]) for event in build.events()]
+    assert len(reasons) == len(set(reasons)), "what happened once is told once"
+
+
+def assert_nothing_orphaned(tenant: Tenant, build: Build) -> None:
+    """Everything belongs to the build, and goes with it."""
+    uid = build.get()["metadata"]["uid"]
+    selector = f"multiarch.build/build-uid={uid}"
+    for kind in ("pods", "configmaps"):
+        children = tenant.list(kind, "app.kubernetes.io/managed-by=multiarchbuild")
+        assert children
+        assert all([owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [uid] for child in children)
+    build.delete()
+    for kind in ("pods", "configmaps"):
+        watch.gone(tenant.target, kind, "-n", tenant.namespace, "-l", selector)

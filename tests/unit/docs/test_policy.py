@@ -1,0 +1,31 @@
+"""docs/policy.md has a row for each field of the policy, and none for another."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+
+from multiarchbuild.api.scheduling import Resources
+from multiarchbuild.plan.policy import Policy
+
+PAGE = Path(__file__).parents[3] / "docs" / "policy.md"
+
+
+def test_every_field_has_a_row() -> None:
+    rows = re.findall(r"^\| `([\w.\[\]]+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    fields = set(_fields(Policy))
+    parents = {field.rpartition(".")[0].removesuffix("[]") for field in fields} - {""}
+    assert set(rows) <= fields | parents
+    assert fields - parents <= set(rows)
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for field in model.model_fields.values():
+        path = f"{prefix}{field.alias}"
+        yield path
+        kinds = [field.annotation, *get_args(field.annotation)]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Resources:
+                yield from _fields(kind, f"{path}{'[].' if field.annotation is not kind else '.'}")

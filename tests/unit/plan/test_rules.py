@@ -1,0 +1,244 @@
+"""What the policy forbids, and what it says of it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiarchbuild.api.conditions import ConditionType
+from multiarchbuild.api.durations import format_duration
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import REBUILD_ANNOTATION
+from multiarchbuild.api.status import Result
+from multiarchbuild.plan.children import Role
+from multiarchbuild.plan.patterns import Pattern
+from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.quantities import quantity
+from multiarchbuild.plan.rules import WHO, refusal
+from tests.unit.plan.world import World, build, kstatus
+
+TEAM = {"namespaces": ["team-*"], "registries": ["registry.example.com/{namespace}/*", "cache.example.com/*"]}
+ELSEWHERE = {"output": {"image": "registry.example.com/team-b/app"}}
+
+
+def policy(**fields: Any) -> Policy:
+    return Policy.model_validate(fields)
+
+
+def asking(**resources: Any) -> dict[str, Any]:
+    return {"scheduling": {"resources": resources}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "spec", "expected"),
+    [
+        ({}, ELSEWHERE, ""),
+        ({"outputs": [TEAM]}, {}, ""),
+        (
+            {"outputs": [TEAM]},
+            ELSEWHERE,
+            (
+                "output.image is registry.example.com/team-b/app, but builds of namespace team-a may push to "
+                "registry.example.com/{namespace}/*, cache.example.com/* (policy: outputs)"
+            ),
+        ),
+        ({"outputs": [TEAM]}, {"cache": {"repository": "cache.example.com/x"}}, ""),
+        (
+            {"outputs": [TEAM]},
+            {"cache": {"repository": "registry.example.com/team-b/cache"}},
+            "cache.repository is registry.example.com/team-b/cache, but",
+        ),
+        ({"outputs": [TEAM, {"namespaces": ["*"], "registries": ["registry.example.com/team-b/*"]}]}, ELSEWHERE, ""),
+        ({"outputs": [{**TEAM, "namespaces": ["other"]}]}, {}, "may push to nowhere (policy: outputs)"),
+        # The policy's own cache is the policy's business.
+        ({"outputs": [TEAM], "cache": {"repository": "elsewhere.example.com/{namespace}/{name}"}}, {}, ""),
+        ({"maxResources": {"memory": "4Gi"}}, asking(limits={"memory": "4096Mi"}), ""),
+        (
+            {"maxResources": {"memory": "4Gi"}},
+            asking(limits={"memory": "4097Mi"}),
+            "scheduling.resources.limits.memory is 4097Mi, but at most 4Gi is allowed (policy: maxResources)",
+        ),
+        (
+            {"maxResources": {"cpu": 2}},
+            asking(requests={"cpu": "2001m"}),
+            "scheduling.resources.requests.cpu is 2001m, but at most 2 is allowed",
+        ),
+        ({"maxResources": {"cpu": 2}}, asking(requests={"memory": "1Ti"}), ""),
+        (
+            {"maxResources": {"cpu": "500m"}},
+            {"scheduling": {"overrides": [{"platform": "linux/arm64", "resources": {"limits": {"cpu": 1}}}]}},
+            "scheduling.overrides[linux/arm64].resources.limits.cpu is 1, but at most 500m is allowed",
+        ),
+        ({"maxTimeout": "1h"}, {"timeout": "60m"}, ""),
+        ({"maxTimeout": "30m"}, {}, ""),
+        ({"maxTimeout": "1h"}, {"timeout": "1h1s"}, "timeout is 1h1s, but at most 1h is allowed (policy: maxTimeout)"),
+        ({"emulation": {"allowed": False}}, {"scheduling": {"strategy": "Auto"}}, ""),
+        (
+            {"emulation": {"allowed": False}},
+            {"scheduling": {"strategy": "Emulated"}},
+            "scheduling.strategy is Emulated, but QEMU is not allowed here (policy: emulation.allowed is false)",
+        ),
+        ({"emulation": {"namespaces": ["team-*"]}}, {"scheduling": {"strategy": "Emulated"}}, ""),
+        (
+            {"emulation": {"namespaces": ["lab-*", "team-b"]}},
+            {"scheduling": {"overrides": [{"platform": "linux/arm64", "strategy": "Emulated"}]}},
+            (
+                "scheduling.overrides[linux/arm64].strategy is Emulated, but QEMU is not allowed here "
+                "(policy: emulation.namespaces does not name team-a)"
+            ),
+        ),
+    ],
+)
+def test_a_rule_and_what_it_says(rules: dict[str, Any], spec: dict[str, Any], expected: str) -> None:
+    message = refusal(build(**spec), policy(**rules))
+    assert expected in message
+    assert bool(message) == bool(expected)
+    assert not message or message.endswith(f"{WHO}.")
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    wrong: dict[str, Any] = {**ELSEWHERE, "timeout": "2h"}
+    message = refusal(build(**wrong), policy(outputs=[TEAM], maxTimeout="1h"))
+    assert "output.image" in message
+    assert "timeout" in message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "fits"),
+    [
+        ("*", "", True),
+        ("team-*", "team-", True),
+        ("team-*", "my-team-a", False),
+        ("*-prod", "a-prod", True),
+        ("registry.example.com/*", "registry.example.com/a/b", True),
+        ("registry.example.com/*", "registryXexample.com/a", False),
+        ("registry.example.com/*", "registry.example.com.evil.test/a", False),
+        ("r.test/{namespace}/*", "r.test/a/app", True),
+        ("r.test/{namespace}/*", "r.test/ab/app", False),
+        ("r.test/{namespace}", "r.test/a", True),
+    ],
+)
+def test_patterns(pattern: str, subject: str, *, fits: bool) -> None:
+    assert Pattern(pattern).matches(subject, namespace="a") is fits
+
+
+@given(st.text("ab*{}.", max_size=8), st.text("ab.", max_size=8))
+def test_a_star_is_the_only_thing_that_matches_more_than_itself(pattern: str, subject: str) -> None:
+    expected = pattern == subject if "*" not in pattern else None
+    found = Pattern(pattern).matches(subject)
+    assert expected is None or found is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("1", 1),
+        (2, 2),
+        ("500m", "0.5"),
+        ("1Ki", 1024),
+        ("1.5Gi", 1610612736),
+        ("1k", 1000),
+        ("1e3", 1000),
+        (".5", "0.5"),
+    ],
+)
+def test_quantities(text: str | int, amount: Any) -> None:
+    found = quantity(text)
+    assert found is not None
+    assert str(found.normalize()) == str(type(found)(amount).normalize())
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "1GiB", "1 Gi", "1e", "1e9999"])
+def test_what_is_no_quantity(text: str) -> None:
+    assert quantity(text) is None
+
+
+@given(st.integers(0, 10**9))
+def test_mebibytes_are_ordered_as_bytes_are(amount: int) -> None:
+    assert quantity(f"{amount}Mi") == quantity(amount * 1024 * 1024)
+
+
+def test_the_time_for_a_run_that_names_none() -> None:
+    assert [
+        format_duration(policy(**rules).timeout(own))
+        for rules, own in (
+            ({}, None),
+            ({"maxTimeout": "30m"}, None),
+            ({"defaultTimeout": "1h30m"}, None),
+            ({"defaultTimeout": "90s"}, "3h"),
+        )
+    ] == ["1h", "30m", "1h30m", "3h"]
+
+
+def denied(world: World) -> str:
+    """Return the message of a build that the policy refuses, once status is as it must be."""
+    conditions = {entry.type: entry for entry in world.status.conditions}
+    ready = conditions[ConditionType.READY]
+    assert (ready.status, ready.reason) == ("False", Reason.POLICY_DENIED)
+    assert conditions[ConditionType.STALLED].reason == Reason.POLICY_DENIED
+    assert kstatus(world.status, world.build.metadata.generation) == "Failed"
+    return ready.message
+
+
+def test_a_refused_build_starts_nothing_and_says_so_once() -> None:
+    world = World(policy=policy(outputs=[TEAM]))
+    world.edit(**ELSEWHERE)
+    first = world.reconcile()
+    assert [event.reason for event in first.events] == [Reason.POLICY_DENIED]
+    assert (world.pods, world.config_maps, first.wake_after) == ({}, {}, None)
+    assert "policy: outputs" in denied(world)
+    assert world.reconcile().events == ()
+
+
+def test_it_starts_once_the_policy_allows_it() -> None:
+    world = World(policy=policy(outputs=[TEAM]))
+    world.edit(**ELSEWHERE)
+    world.settle()
+    world.policy = Policy()
+    world.settle()
+    assert world.status.run
+    assert world.status.run.result is None
+
+
+def test_an_image_that_exists_stays_ready_under_a_stricter_policy() -> None:
+    world = World()
+    world.settle()
+    for role in (Role.BUILD, Role.PUBLISH):
+        world.succeed_all(role)
+        world.settle()
+    world.policy = policy(outputs=[{"namespaces": ["other"], "registries": ["*"]}])
+    world.settle()
+    assert kstatus(world.status, 2) != "Failed"
+    world.annotate(REBUILD_ANNOTATION, "2026-01-31T12:00:00Z")
+    world.settle()
+    denied(world)
+    assert world.status.image, "the image is still there"
+
+
+def test_a_run_that_goes_on_is_not_ended_by_the_policy_but_by_an_edit() -> None:
+    world = World()
+    world.settle()
+    run = world.status.run
+    assert run
+    world.policy = policy(maxTimeout="1m")
+    world.settle()
+    assert world.status.run
+    assert world.status.run.result is None
+    world.edit(timeout="2m")
+    world.settle()
+    assert world.status.run.id == run.id
+    assert world.status.run.result is Result.SUPERSEDED
+    assert "timeout is 2m" in denied(world)
+    assert world.pods == {} or all("deletionTimestamp" in pod["metadata"] for pod in world.pods.values())
+
+
+def test_auto_does_not_fall_back_where_qemu_is_not_allowed() -> None:
+    world = World(policy=policy(emulation={"namespaces": ["lab"]}), nodes=World().nodes[:1])
+    world.settle()
+    world.advance(600)
+    world.settle()
+    assert world.status.run
+    (arm64,) = [entry for entry in world.status.run.platforms if entry.platform == "linux/arm64"]
+    assert arm64.reason is Reason.NO_BUILDER
+    assert "emulation.namespaces does not name team-a" in (arm64.message or "")
