@@ -110,8 +110,6 @@ def _source(run: RunStatus, before: RunStatus | None) -> Iterator[EventRecord]:
 
 
 def _platform(run: RunStatus, entry: PlatformStatus, before: PlatformStatus | None) -> Iterator[EventRecord]:
-    if before == entry:
-        return
     key = f"{run.id}/{entry.platform}/{entry.attempt}"
     fresh = before is None or before.attempt != entry.attempt
     if entry.mode is Mode.EMULATED and (fresh or (before is not None and before.mode is not Mode.EMULATED)):

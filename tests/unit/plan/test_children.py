@@ -139,8 +139,15 @@ def test_only_the_step_ends_a_pod() -> None:
             },
             "CrashLoopBackOff",
         ),
+        (
+            {
+                "containerStatuses": [{"name": "step", "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+                "initContainerStatuses": [{"name": "buildkitd", "state": {"waiting": {"reason": "ErrImagePull"}}}],
+            },
+            "ErrImagePull",
+        ),
     ],
-    ids=["pull", "initializing", "creating", "nothing said", "sidecar"],
+    ids=["pull", "initializing", "creating", "nothing said", "sidecar", "sidecar first"],
 )
 def test_why_a_pod_waits(containers: dict[str, Any], reason: str) -> None:
     assert pod(containers).waiting_reason == reason

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from multiarchbuild.api.mounts import SOURCE_ANNOTATION
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, FLUX_RECONCILE_ANNOTATION, REBUILD_ANNOTATION
 from multiarchbuild.api.status import Phase, PlatformStatus, Result, RunStatus, Trigger
@@ -403,13 +404,20 @@ def test_a_builder_that_is_lost_is_replaced_and_the_run_ends_ready(vanish: Calla
     assert kstatus(w.status, 1) == "Current"
 
 
+GONE: dict[str, Callable[[World, Role], object]] = {
+    "evicted": lambda w, role: w.evict(w.pod(role)),
+    "deleted by hand": lambda w, role: w.pods.pop(w.pod(role)["metadata"]["name"]),
+}
+
+
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
 @pytest.mark.parametrize("role", [Role.RESOLVE, Role.PUBLISH])
-def test_a_step_of_the_whole_run_is_retried_too(role: Role) -> None:
+def test_a_step_of_the_whole_run_is_retried_too(role: Role, gone: Callable[[World, Role], object]) -> None:
     w = world(source=GIT)
     w.settle()
     if role is Role.PUBLISH:
         built(w)
-    w.evict(w.pod(role))
+    gone(w, role)
     assert w.settle().wake_after == timedelta(seconds=5)
     assert run_of(w).reason is Reason.RETRYING
     w.advance(5)
@@ -494,6 +502,7 @@ def test_what_is_kept_of_a_branch_counts_only_for_the_same_commit(missing: list[
     w = half(world(source=GIT))
     w.head = "b" * 40 if moved else w.head
     assert again(w) == [ARM64]
+    assert w.pod(platform=ARM64)["metadata"]["annotations"].get(SOURCE_ANNOTATION) is None, "it waits for the commit"
     w.succeed_all(Role.RESOLVE)
     w.settle()
     w.settle()
@@ -615,6 +624,14 @@ def test_a_run_is_cancelled() -> None:
     assert w.settle().events == (), "the annotation that stays is no mistake"
     assert again(w) == [ARM64], "what was built before is kept"
     assert run_of(w).result is None, "the annotation is about the other run"
+
+
+def test_the_id_of_a_cancelled_run_that_history_does_not_keep_is_no_mistake() -> None:
+    w = world(history={"successful": 0, "failed": 0})
+    w.settle()
+    w.annotate(CANCEL_ANNOTATION, run_of(w).id)
+    w.settle()
+    assert w.decide().events == ()
 
 
 @pytest.mark.parametrize("value", ["", "all", "x" * 300_000, "\0"], ids=lambda value: repr(value[:9]))

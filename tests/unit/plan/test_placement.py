@@ -385,8 +385,9 @@ def test_override_for_a_platform(override: dict[str, Any], mode: Mode, reason: R
     assert placed(nodes, AMD64, **overridden) == placed(nodes, AMD64, **scheduling), "the other platform has none"
 
 
-def test_a_builder_of_several_platforms_has_no_override() -> None:
-    overrides = [{"platform": ARM64, "nodeSelector": {"pool": "graviton"}}]
+@pytest.mark.parametrize("platform", [AMD64, ARM64])
+def test_a_builder_of_several_platforms_has_no_override(platform: str) -> None:
+    overrides = [{"platform": platform, "nodeSelector": {"pool": "graviton"}}]
     assert placed(BOTH, AMD64, ARM64, strategy="Cross", overrides=overrides).reason is Reason.PENDING
 
 

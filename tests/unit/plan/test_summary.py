@@ -243,11 +243,13 @@ def test_the_largest_status_stays_below_64_kib(character: str) -> None:
     assert cut.history == status.history
     assert cut.run is not None
     assert [entry.platform for entry in cut.run.platforms] == list(SUPPORTED)
+    messages = [*(entry.message for entry in cut.run.platforms), *(condition.message for condition in cut.conditions)]
+    assert min(len(message or "") for message in messages) >= 128, "a beginning of each message is left"
 
 
 def test_log_tails_are_cut_before_messages_and_from_their_beginning() -> None:
     tail = "".join(f"{number:07}\n" for number in range(limits.LOG_TAIL // 8))
-    entries = tuple(platform(name, log_tail=tail) for name in SUPPORTED)
+    entries = tuple(platform(name, log_tail=tail).model_copy(update={"message": "x" * 1500}) for name in SUPPORTED)
     filler = (
         Condition(
             type="X", status="True", reason="X", message="x" * 20_000, observed_generation=1, last_transition_time=START
@@ -256,7 +258,7 @@ def test_log_tails_are_cut_before_messages_and_from_their_beginning() -> None:
     cut = fit(Status(run=run(Result.FAILED, *entries), conditions=filler))
     assert cut.run is not None
     for entry in cut.run.platforms:
-        assert entry.message == "RUN false failed"
+        assert entry.message == "x" * 1500
         assert entry.log_tail
         assert 256 < len(entry.log_tail) < len(tail)
         assert tail.endswith(entry.log_tail)
