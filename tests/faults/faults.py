@@ -14,20 +14,20 @@ _TABLE = "mab-test-fault"
 @contextmanager
 def registry_refuses(cluster: Cluster, port: int) -> Iterator[None]:
     """Refuse every connection to the registry, those that are open too, as if it had been stopped."""
-    rules = (
-        f"table inet {_TABLE} {{ chain input {{ type filter hook input priority -10; "
-        f"tcp dport {port} reject with tcp reset; }} }}"
-    )
-    _in_machine(cluster, "control", "nft", rules)
+    rule = f"tcp dport {port} reject with tcp reset"
+    chain = f"chain input {{\ntype filter hook input priority -10;\n{rule}\n}}\n"
+    _in_machine(cluster, "control", f"table inet {_TABLE} {{\n{chain}}}\n")
     try:
         yield
     finally:
-        _in_machine(cluster, "control", "nft", f"delete table inet {_TABLE}")
+        _in_machine(cluster, "control", f"delete table inet {_TABLE}\n")
 
 
-def _in_machine(cluster: Cluster, machine: str, *command: str) -> None:
+def _in_machine(cluster: Cluster, machine: str, rules: str) -> None:
+    """Add rules to the firewall of a machine."""
     booted = json.loads((cluster.local.machines / machine / "booted.json").read_text())
-    subprocess.run(["nsenter", f"--target={booted['pid']}", "--net", "--", *command], check=True, capture_output=True)
+    command = ["nsenter", f"--target={booted['pid']}", "--net", "--", "nft", "-f", "-"]
+    subprocess.run(command, input=rules.encode(), check=True)
 
 
 def kill_buildkitd(cluster: Cluster, pod: dict[str, Any]) -> None:
