@@ -72,3 +72,12 @@ EVERYTHING: Manifest = {
     },
 }
 """Every switch of the chart turned on."""
+
+
+def left_of(target: Target, release: str) -> set[str]:
+    """Return what is left of a release in the whole cluster, as `kind/name`, once all that is being deleted is gone."""
+    kinds = ",".join(target.kubectl("api-resources", "--verbs=list", "--output=name").split())
+    selector = ("--all-namespaces", "--selector", f"app.kubernetes.io/instance={release}")
+    going = ("pods", "replicasets", "controllerrevisions", "endpointslices")
+    target.kubectl("wait", "--for=delete", ",".join(going), *selector, "--timeout=60s")
+    return set(target.kubectl("get", kinds, *selector, "--output=name").split())
