@@ -31,7 +31,7 @@ def operator_pods(target: Target) -> list[dict[str, Any]]:
 
 def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(tenant: Tenant, target: Target) -> None:
     values = json.loads(helm(target, "get", "values", RELEASE, "--output", "json"))
-    slow = "FROM busybox:1.36\nRUN sleep 12; uname -m > /machine\n"
+    slow = "FROM busybox:1.36\nRUN sleep 15; uname -m > /machine\n"
     with recording(target, "pods", "-n", tenant.namespace) as pods:
         build = tenant.build(source=inline(slow))
         build.until(lambda status: [entry["phase"] for entry in status["run"]["platforms"]] == ["Running"] * 2)

@@ -149,7 +149,7 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
 
     # The label says what is true now, not what was true once.
     own = "|".join(pod["metadata"]["uid"] for pod in pods)
-    switch = f"for f in $(ls -d /tmp/binfmt-*/multiarchbuild-{ARCH}-* | grep -E '({own})$'); do echo %d > $f; done"
+    switch = f"for f in $(ls -d /tmp/binfmt-*/multiarchbuild-qemu-{ARCH}-* | grep -E '({own})$'); do echo %d > $f; done"
     daemonset.exec(first, "register", "sh", "-c", switch % 0)
     daemonset.until_labelled(yes=False)
     daemonset.exec(first, "register", "sh", "-c", switch % 1)

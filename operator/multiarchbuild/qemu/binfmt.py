@@ -1,6 +1,6 @@
 """The kernel's binfmt_misc. Source: Documentation/admin-guide/binfmt-misc.rst.
 
-Nobody's handlers are touched but those of the same owner: they are all named multiarchbuild-<architecture>-<owner>.
+Nobody's handlers are touched but those of the same owner, all named multiarchbuild-qemu-<architecture>-<owner>.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ FLAGS: Final = "POCF"
 """P: QEMU learns argv[0] as the caller gave it. O and C: the program is opened for it, with the program's own
 credentials (set-uid bits and file capabilities count). F: QEMU is opened at registration, so that it is found from
 every container."""
-_PREFIX: Final = "multiarchbuild-"
+_PREFIX: Final = "multiarchbuild-qemu-"
 
 
 class BinfmtError(Exception):

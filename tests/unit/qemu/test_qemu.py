@@ -81,11 +81,17 @@ def handlers(folder: Path, *names: str) -> Binfmt:
 
 
 def test_only_own_handlers_are_removed(tmp_path: Path) -> None:
-    others = ("qemu-riscv64", "multiarchbuild-riscv64-other", "multiarchbuild-me-else", "python3.13")
-    binfmt = handlers(tmp_path, "multiarchbuild-riscv64-me", "multiarchbuild-s390x-me", *others)
-    assert binfmt.remove() == ("multiarchbuild-riscv64-me", "multiarchbuild-s390x-me")
+    others = (
+        "qemu-riscv64",
+        "multiarchbuild-qemu-riscv64-other",
+        "multiarchbuild-chart",
+        "multiarchbuild-qemu-me-else",
+        "python3.13",
+    )
+    binfmt = handlers(tmp_path, "multiarchbuild-qemu-riscv64-me", "multiarchbuild-qemu-s390x-me", *others)
+    assert binfmt.remove() == ("multiarchbuild-qemu-riscv64-me", "multiarchbuild-qemu-s390x-me")
     assert {(tmp_path / name).read_text() for name in others} == {"enabled"}
-    assert (tmp_path / "multiarchbuild-s390x-me").read_text() == "-1"
+    assert (tmp_path / "multiarchbuild-qemu-s390x-me").read_text() == "-1"
 
 
 def test_native_architectures_are_left_alone(tmp_path: Path) -> None:
@@ -101,9 +107,9 @@ def test_native_architectures_are_left_alone(tmp_path: Path) -> None:
         ([], True, False),
         (["qemu-riscv64"], True, False),
         (["qemu-riscv64"], False, True),
-        (["multiarchbuild-riscv64-other"], True, True),
-        (["multiarchbuild-riscv64-me"], True, False),
-        (["multiarchbuild-s390x-me", "multiarchbuild-riscv64x-other"], True, False),
+        (["multiarchbuild-qemu-riscv64-other"], True, True),
+        (["multiarchbuild-qemu-riscv64-me"], True, False),
+        (["multiarchbuild-qemu-s390x-me", "multiarchbuild-qemu-riscv64x-other"], True, False),
     ],
     ids=[
         "nothing there",
@@ -122,7 +128,7 @@ def test_when_qemu_is_registered(
     binfmt = handlers(tmp_path, *existing)
     keep(binfmt, RISCV64, Path("/emulators"))
     told = (tmp_path / "register").read_text()
-    assert told.startswith(":multiarchbuild-riscv64-me:M::" if registers else "enabled")
+    assert told.startswith(":multiarchbuild-qemu-riscv64-me:M::" if registers else "enabled")
     assert (":/emulators/qemu-riscv64:" in told) is registers
 
 
