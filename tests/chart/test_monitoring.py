@@ -9,10 +9,12 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from hack.install import CHART
+from hack.install import CHART, NAMESPACE, RELEASE
+from hack.target import Target
 from multiarchbuild.controller.metrics import Metrics
 from tests.cluster.build.programs import ensure_programs
 from tests.cluster.layout import cache_directory
+from tests.support.tenant import Tenant
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,24 @@ def test_the_judge_judges(promcheck: Path) -> None:
         check(promcheck, "exprs", json.dumps(["sum(rate(mab_builds_total[5m])"]))
     with pytest.raises(AssertionError, match="should have"):
         check(promcheck, "metrics", "# HELP mab_x X.\n# TYPE mab_x counter\nmab_x 1\n")
+
+
+@pytest.mark.e2e
+@pytest.mark.xdist_group("alone")
+def test_a_build_is_seen_in_the_metrics_and_in_the_log(promcheck: Path, tenant: Tenant, target: Target) -> None:
+    run = tenant.build().succeeded()["run"]
+    service = f"/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-metrics:http/proxy/metrics"
+    exposition = target.kubectl("get", "--raw", service)
+    check(promcheck, "metrics", exposition)
+    series = {line.rpartition(" ")[0] for line in exposition.splitlines() if not line.startswith("#")}
+    assert 'mab_builds_total{reason="Succeeded",result="Succeeded"}' in series
+    for entry in run["platforms"]:
+        labels = f'mode="{entry["mode"]}",platform="{entry["platform"]}",result="Succeeded"'
+        assert f"mab_platform_builds_total{{{labels}}}" in series
+    assert {'mab_watch_last_event_timestamp_seconds{resource="pods"}', "mab_builds_active"} <= series
+    log = target.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}").splitlines()
+    lines = [entry for line in log if line.startswith("{") and (entry := json.loads(line)).get("run") == run["id"]]
+    assert lines
+    assert {entry["build"] for entry in lines} == {f"{tenant.namespace}/app"}
+    seen = {(entry.get("platform"), entry.get("phase")) for entry in lines}
+    assert {(entry["platform"], "Succeeded") for entry in run["platforms"]} <= seen
