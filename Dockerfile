@@ -16,7 +16,21 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages
 
 FROM moby/buildkit:${BUILDKIT}-rootless AS buildkit
 
-FROM python:${PYTHON}-slim
+# For the QEMU DaemonSet of the chart (target `qemu`): where no distribution has its emulators, see qemu/register.py.
+FROM python:${PYTHON}-slim AS qemu
+# Linked statically since Debian 13.
+RUN apt-get update -q && apt-get install -qy --no-install-recommends qemu-user \
+    && mkdir -p /usr/lib/multiarchbuild/qemu \
+    && for name in i386 x86_64 arm aarch64 loongarch64 ppc64le riscv64 s390x; do \
+        cp -L "/usr/bin/qemu-$name" /usr/lib/multiarchbuild/qemu/ || exit 1; done \
+    && apt-get purge -qy --autoremove qemu-user \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt
+COPY --from=packages /packages /opt/multiarchbuild
+ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 1000:1000
+ENTRYPOINT ["python", "-m", "multiarchbuild", "qemu"]
+
+FROM python:${PYTHON}-slim AS operator
 # ssh refuses to run for a user that has no name.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends git git-lfs openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt \

@@ -28,8 +28,9 @@ lock: ## Resolve the dependencies anew into the lock files
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements-dev.lock
 
 .PHONY: generate
-generate: venv ## Write the CRD and its reference from the models
+generate: venv ## Write the CRD and its reference from the models, and the chart's README from its values
 	@$(PY) -m multiarchbuild.api.crd
+	@$(PY) -m hack.chart_readme
 
 .PHONY: lint
 lint: venv ## Formatting, lint, types, layers, generated files

@@ -19,13 +19,19 @@ NAMESPACE = "multiarchbuild-image"
 BUILDKIT = "moby/buildkit:v0.32.2-rootless"
 
 
-def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS) -> str:
+def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS, stage: str = "operator") -> str:
     """Return the image of this working tree, `registry/multiarchbuild:<hash of its content>`; built only once.
+
+    Args:
+        target: The cluster that builds it, and its registry.
+        platforms: What it is built for.
+        stage: Stage of the Dockerfile: `operator`, or `qemu`, whose image is `registry/multiarchbuild-qemu`.
 
     Raises:
         CommandError: It can't be built.
     """
-    image = f"{target.facts.registry}/multiarchbuild:{_content(platforms)}"
+    repository = "multiarchbuild" if stage == "operator" else f"multiarchbuild-{stage}"
+    image = f"{target.facts.registry}/{repository}:{_content(platforms)}"
     with contextlib.suppress(CommandError):
         target.crane("digest", image)
         return image
@@ -35,9 +41,10 @@ def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS) -> str:
         output = ["type=image", f"name={image}", "push=true", "oci-mediatypes=true"]
         command = ["buildctl", "--addr", address, "build", "--progress=plain", "--frontend=dockerfile.v0"]
         command += [f"--local=context={ROOT}", f"--local=dockerfile={ROOT}", f"--opt=platform={','.join(platforms)}"]
+        command += [f"--opt=target={stage}"]
         command += [f"--output={','.join(output)}"]
         # The builder is a fresh pod each time: what did not change comes from the registry.
-        cache = f"type=registry,ref={target.facts.registry}/multiarchbuild:build-cache"
+        cache = f"type=registry,ref={target.facts.registry}/{repository}:build-cache"
         command += [f"--import-cache={cache}", f"--export-cache={cache},mode=max,ignore-error=true"]
         done = subprocess.run(command, env=target.environment, stdout=sys.stderr, stderr=sys.stderr, check=False)
     if done.returncode:

@@ -39,7 +39,8 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None) ->
     target.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     target.run(
         *("helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
-        *("--values", "-", "--wait", "--timeout", "3m"),
+        # --take-ownership: an operator without this chart may have left its Lease or its resource definition.
+        *("--values", "-", "--wait", "--timeout", "3m", "--take-ownership"),
         stdin=json.dumps(values),
     )
     print(f"    operator {image} is ready in namespace {NAMESPACE} ({time.monotonic() - started:.0f} s)", flush=True)

@@ -4,6 +4,8 @@ import sys
 
 USAGE = """usage: multiarchbuild run [OPTION …]     run the operator (run --help lists its options)
        multiarchbuild step NAME …        run a step in its pod: resolve, build or publish
+       multiarchbuild qemu NAME …        run a part of the QEMU DaemonSet: register, label or remove
+       multiarchbuild selftest FILE      create a MultiArchBuild and wait for its image, as `helm test` does
        multiarchbuild --version"""
 
 
@@ -22,6 +24,14 @@ def main(argv: list[str] | None = None) -> int:
             from multiarchbuild import steps  # noqa: PLC0415
 
             return steps.main(rest)
+        case "qemu":
+            from multiarchbuild import qemu  # noqa: PLC0415
+
+            return qemu.main(rest)
+        case "selftest":
+            from multiarchbuild.controller import selftest  # noqa: PLC0415
+
+            return selftest.main(rest)
         case "--version":
             from multiarchbuild import __version__  # noqa: PLC0415
 

@@ -1,5 +1,7 @@
 {{- define "multiarchbuild.fullname" -}}
-{{- if contains "multiarchbuild" .Release.Name -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains "multiarchbuild" .Release.Name -}}
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-multiarchbuild" (.Release.Name | trunc 35 | trimSuffix "-") -}}
@@ -16,6 +18,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Names of objects outside of any namespace. */ -}}
+{{- define "multiarchbuild.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "multiarchbuild.fullname" .) -}}
 {{- end -}}
 
 {{- define "multiarchbuild.serviceAccount" -}}
@@ -29,14 +39,54 @@ default
 {{- end -}}
 
 {{- define "multiarchbuild.image" -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- include "multiarchbuild.imageRef" (list . .Values.image) -}}
+{{- end -}}
+
+{{- /* Of (the context, an image in the values). */ -}}
+{{- define "multiarchbuild.imageRef" -}}
+{{- $chart := (index . 0).Chart }}{{ $image := index . 1 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default $chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "multiarchbuild.policy" -}}
 {{- $images := dict "step" (include "multiarchbuild.image" .) "pullPolicy" .Values.image.pullPolicy -}}
 {{- toYaml (mergeOverwrite (dict "images" $images) (deepCopy .Values.policy)) -}}
+{{- end -}}
+
+{{- define "multiarchbuild.testNamespace" -}}
+{{- .Values.test.namespace | default (first .Values.namespaces) | default .Release.Namespace -}}
+{{- end -}}
+
+{{- define "multiarchbuild.qemuName" -}}
+{{- include "multiarchbuild.fullname" . }}-qemu
+{{- end -}}
+
+{{- define "multiarchbuild.qemuServiceAccount" -}}
+{{- .Values.qemu.serviceAccount.name | default (include "multiarchbuild.qemuName" .) -}}
+{{- end -}}
+
+{{- define "multiarchbuild.qemuSelector" -}}
+app.kubernetes.io/name: multiarchbuild-qemu
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "multiarchbuild.qemuLabels" -}}
+{{ merge (fromYaml (include "multiarchbuild.qemuSelector" .)) (fromYaml (include "multiarchbuild.labels" .)) | toYaml }}
+{{- end -}}
+
+{{- /* The hardened context of every container that needs no rights on its node. */ -}}
+{{- define "multiarchbuild.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
 {{- end -}}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from multiarchbuild.api.nodes import qemu_label
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.scheduling import Affinity, NodeRequirement, Scheduling, Strategy, Toleration
@@ -24,11 +25,6 @@ AARCH32_LABEL = "multiarch.build/aarch32"
 """Set to true on arm64 nodes that run 32-bit programs; many arm64 servers cannot."""
 
 _STARTING = "waiting for the pod to start"
-
-
-def qemu_label(architecture: str) -> str:
-    """Return the label of nodes whose kernel runs programs of `architecture` by QEMU (binfmt_misc)."""
-    return f"multiarch.build/qemu-{architecture}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ PROGRAMS: tuple[Program, ...] = (
         optional=True,
     ),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", optional=True),
+    Program("promcheck", "promcheck", "localcluster/promcheck", optional=True),
 )
 
 

@@ -1,0 +1,66 @@
+"""The few requests to the API server that are needed here."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import urllib3
+
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class ApiError(Exception):
+    """A request that was not fulfilled; the message is the API server's."""
+
+
+class Api:
+    """The API server, as the ServiceAccount of the pod sees it."""
+
+    def __init__(self, account: Path = _ACCOUNT) -> None:
+        """Find it as every pod does; `account` is where its token and CA are."""
+        self._account = account
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        self._pool = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), timeout=10, retries=2)
+
+    def label_node(self, name: str, labels: Mapping[str, str | None]) -> None:
+        """Set labels of a node; None removes one. Raises `ApiError`."""
+        patch = {"metadata": {"labels": dict(labels)}}
+        self._request("PATCH", f"/api/v1/nodes/{name}", patch, "application/merge-patch+json")
+
+    def delete_daemonset(self, namespace: str, name: str, seconds: float) -> bool:
+        """Delete a DaemonSet, and return whether it is gone with all its pods within `seconds`. Raises `ApiError`."""
+        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
+        if self._request("DELETE", path, {"propagationPolicy": "Foreground"}) is None:
+            return True
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self._request("GET", path) is None:
+                return True
+            time.sleep(0.5)
+        return False
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = "application/json"
+    ) -> dict[str, Any] | None:
+        """Return the answer, None where there is no such object."""
+        # Read each time: kubelet renews it.
+        token = (self._account / "token").read_text(encoding="ascii")
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
+        content = json.dumps(body) if body is not None else None
+        try:
+            answer = self._pool.request(method, self._url + path, body=content, headers=headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(f"{method} {path}: no answer from the API server: {error}") from error
+        if answer.status == 404:  # noqa: PLR2004 - HTTP
+            return None
+        try:
+            result = dict(answer.json())
+        except ValueError:
+            result = {}
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
+            raise ApiError(str(result.get("message") or f"{method} {path}: HTTP {answer.status}"))
+        return result

@@ -1,0 +1,133 @@
+"""The chart's files that need no Helm: its README, its versions, and what it tells Prometheus and Grafana."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from hack import chart_readme
+from multiarchbuild import __version__
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.status import Mode, Result
+from multiarchbuild.controller.metrics import Metrics
+from multiarchbuild.qemu.architectures import ARCHITECTURES
+
+CHART = chart_readme.CHART
+VALUES = (CHART / "values.yaml").read_text(encoding="utf-8")
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((CHART / "alerts.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_readme_is_what_the_values_say() -> None:
+    assert (CHART / "README.md").read_text(encoding="utf-8") == chart_readme.page(), "run make generate"
+
+
+def test_every_value_is_documented_and_in_a_chapter() -> None:
+    assert [value.path for value in chart_readme.values(VALUES) if not (value.text and value.chapter)] == []
+
+
+def test_the_generator_reads_comments_as_a_person_does() -> None:
+    text = "# File.\n\n## One\n\n# Of a.\n# And more.\na: 1\nb:\n  # Of c.\n  c: {d: 2}\n"
+    text += "# Of e, as a whole.\ne:\n  f: 3\ng: 4\n"
+    found = [(value.path, value.default, value.text, value.chapter) for value in chart_readme.values(text)]
+    assert found == [
+        ("a", 1, "Of a. And more.", "One"),
+        ("b.c", {"d": 2}, "Of c.", "One"),
+        ("e", {"f": 3}, "Of e, as a whole.", "One"),
+        ("g", 4, "", "One"),
+    ]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    assert _paths(yaml.safe_load(VALUES), SCHEMA) == []
+
+
+def _paths(values: dict[str, Any], schema: dict[str, Any], parent: str = "") -> list[str]:
+    """Return where values and schema differ, as far down as the schema names keys."""
+    if "$ref" in schema:
+        schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    known = schema.get("properties")
+    if known is None or parent in {".policy", ".livenessProbe", ".readinessProbe", ".resources", ".qemu.resources"}:
+        return []
+    found = [f"{parent}.{key}" for key in set(values) ^ (set(known) - {"global"})]
+    assert schema["additionalProperties"] is False, parent
+    for key in set(values) & set(known):
+        if isinstance(values[key], dict):
+            found += _paths(values[key], known[key], f"{parent}.{key}")
+    return found
+
+
+def test_the_schema_knows_the_architectures_that_qemu_is_registered_for() -> None:
+    assert SCHEMA["properties"]["qemu"]["properties"]["architectures"]["items"]["enum"] == sorted(ARCHITECTURES)
+    comment = next(value.text for value in chart_readme.values(VALUES) if value.path == "qemu.architectures")
+    assert comment.endswith(f"From: {', '.join(sorted(ARCHITECTURES))}.")
+
+
+def _expressions() -> list[str]:
+    dashboard = json.loads((CHART / "dashboard.json").read_text(encoding="utf-8"))
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    variables = [entry["query"]["query"] for entry in dashboard["templating"]["list"] if entry["type"] == "query"]
+    return [*panels, *variables, *(alert["expr"] for alert in ALERTS)]
+
+
+def _series() -> dict[str, set[str]]:
+    """Return the labels of each series of the operator by its name."""
+    found: dict[str, set[str]] = {}
+    for collector in Metrics().registry._collector_to_names:
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}[collector._type]  # type: ignore[attr-defined]
+        for suffix in suffixes:
+            labels = set(collector._labelnames) | ({"le"} if suffix == "_bucket" else set())  # type: ignore[attr-defined]
+            found[collector._name + suffix] = labels  # type: ignore[attr-defined]
+    return found
+
+
+def test_dashboard_and_alerts_use_only_series_and_labels_that_exist() -> None:
+    series = _series()
+    everywhere = {"namespace", "job"}
+    for expression in _expressions():
+        names = re.findall(r"\bmab_\w+|\bup\b", expression)
+        assert names, expression
+        for name, matchers in re.findall(r"\b(mab_\w+|up)\b(?:\{([^}]*)\})?", expression):
+            assert name in series or name == "up", expression
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+            assert labels <= series.get(name, set()) | everywhere, expression
+        for grouping in re.findall(r"\bby \(([^)]*)\)", expression):
+            grouped = {label.strip() for label in grouping.split(",")}
+            assert grouped <= set.union(*(series.get(name, set()) for name in names)) | everywhere, expression
+
+
+@pytest.mark.parametrize(
+    ("label", "known"),
+    [
+        ("result", {*Result, "hit", "miss"}),
+        ("mode", set(Mode)),
+        ("reason", set(Reason)),
+        ("kind", {"terminal", "transient", "bug"}),
+    ],
+)
+def test_dashboard_and_alerts_match_only_values_that_exist(label: str, known: set[str]) -> None:
+    found = [value for expr in _expressions() for value in re.findall(rf'\b{label}(?:=~|!~|!=|=)"([^"]*)"', expr)]
+    assert found
+    assert {part for value in found for part in value.split("|")} <= known
+
+
+def test_the_alert_on_infrastructure_names_every_such_reason() -> None:
+    (alert,) = [alert for alert in ALERTS if alert["alert"] == "MultiArchBuildInfrastructureFailures"]
+    (reasons,) = re.findall(r'reason=~"([^"]*)"', alert["expr"])
+    assert set(reasons.split("|")) == {reason for reason in Reason if reason.retryable}
+
+
+def test_every_alert_says_what_it_is_and_what_to_do() -> None:
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert set(alert["annotations"]) == {"summary", "description"}
+        assert 'job="multiarchbuild-metrics"' in alert["expr"], "the chart replaces it by its own"
+    names = [alert["alert"] for alert in ALERTS]
+    assert len(names) == len(set(names))
