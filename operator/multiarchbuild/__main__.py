@@ -1,4 +1,4 @@
-"""`python -m multiarchbuild`: the operator and the steps are one program in one image."""
+"""`python -m multiarchbuild`: the operator, the steps and the command line are one program in one image."""
 
 import sys
 
@@ -6,6 +6,7 @@ USAGE = """usage: multiarchbuild run [OPTION …]     run the operator (run --he
        multiarchbuild step NAME …        run a step in its pod: resolve, build or publish
        multiarchbuild qemu NAME …        run a part of the QEMU DaemonSet: register, label or remove
        multiarchbuild selftest FILE      create a MultiArchBuild and wait for its image, as `helm test` does
+       multiarchbuild cli COMMAND …      what `kubectl mab` does (cli --help lists its commands)
        multiarchbuild --version"""
 
 
@@ -32,6 +33,10 @@ def main(argv: list[str] | None = None) -> int:
             from multiarchbuild.controller import selftest  # noqa: PLC0415
 
             return selftest.main(rest)
+        case "cli":
+            from multiarchbuild import cli  # noqa: PLC0415
+
+            return cli.main(rest)
         case "--version":
             from multiarchbuild import __version__  # noqa: PLC0415
 
