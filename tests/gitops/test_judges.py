@@ -8,6 +8,8 @@ import pytest
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
 from multiarchbuild.plan.children import Role
+from multiarchbuild.plan.others import Other
+from multiarchbuild.plan.policy import Policy
 from tests.support import judges
 from tests.unit.plan import world
 from tests.unit.plan.world import World
@@ -109,6 +111,18 @@ def suspended_after_it_failed(state: World) -> None:
     state.settle()
 
 
+def denied_by_the_policy(state: World) -> None:
+    state.policy = Policy.model_validate({"outputs": [{"namespaces": ["team-b"], "registries": ["*"]}]})
+    state.settle()
+
+
+def waiting_for_its_turn(state: World) -> None:
+    state.policy = Policy.model_validate({"concurrency": {"cluster": 1}})
+    name, uid = "another", "5f6c1f0e-5f3e-4a55-8a0b-6c1d1a1f0002"
+    running = Other("team-b", name, uid, world.START, running=True, waiting_since=None, image="", tags=frozenset())
+    state.settle(others=[running])
+
+
 def being_deleted(state: World) -> None:
     _succeed(state)
     state.resource["metadata"]["deletionTimestamp"] = world.timestamp(state.now)
@@ -130,6 +144,8 @@ STATES: list[tuple[Callable[[World], None], str, str]] = [
     (suspended_from_the_start, "InProgress", "Suspended"),
     (suspended_after_it_succeeded, "Current", "Suspended"),
     (suspended_after_it_failed, "Failed", "Degraded"),
+    (denied_by_the_policy, "Failed", "Degraded"),
+    (waiting_for_its_turn, "InProgress", "Progressing"),
     (being_deleted, "Terminating", "Progressing"),
 ]
 
@@ -153,6 +169,21 @@ def test_the_simulation_judges_as_kstatus_does() -> None:
     states = [_reached(reach) for reach, _, _ in STATES if reach is not being_deleted]
     real = judges.kstatus(_object(state.resource) for state in states)
     assert [world.kstatus(state.status, state.resource["metadata"]["generation"]) for state in states] == real
+
+
+def test_the_states_are_those_that_they_are_called() -> None:
+    expected: dict[Callable[[World], None], str] = {
+        failed: "BuildFailed",
+        retrying: "Retrying",
+        publishing: "Publishing",
+        cancelled: "Cancelled",
+        suspended_from_the_start: "Suspended",
+        denied_by_the_policy: "PolicyDenied",
+        waiting_for_its_turn: "Queued",
+    }
+    for reach, reason in expected.items():
+        ready = next(entry for entry in _reached(reach).status.conditions if entry.type == "Ready")
+        assert ready.reason == reason
 
 
 def test_argo_cd_says_what_status_says() -> None:
