@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--preload", default="", metavar="IMAGE,...", help="images to pull on every node")
     for command in (up, make):
         command.add_argument("--with", dest="extra", action="append", default=[], metavar="PROGRAM",
-                             help="optional program to build too: buildx, kwok")  # fmt: skip
+                             help="optional program to build too, such as buildx or kwok")  # fmt: skip
     return parser
 
 

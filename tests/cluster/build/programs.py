@@ -133,6 +133,10 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", optional=True),
     Program("promcheck", "promcheck", "localcluster/promcheck", optional=True),
+    # GitOps tools, for the tests that let them judge a build.
+    Program("kstatus", "kstatus", "localcluster/kstatus", optional=True),
+    Program("kustomize-controller", "kustomize-controller", "github.com/fluxcd/kustomize-controller", optional=True),
+    Program("argocd-lua", "argocd", "localcluster/argocd", optional=True),
 )
 
 
