@@ -1,6 +1,7 @@
 """The chart installed, upgraded, rolled back and uninstalled on a real cluster, with builds under way."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -29,15 +30,31 @@ def operator_pods(target: Target) -> list[dict[str, Any]]:
     return list(json.loads(target.kubectl("get", "pods", "-n", NAMESPACE, "-l", selector, "-o", "json"))["items"])
 
 
-def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(tenant: Tenant, target: Target) -> None:
-    values = json.loads(helm(target, "get", "values", RELEASE, "--output", "json"))
+def install(target: Target, values: dict[str, Any]) -> None:
+    helm(target, "upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=3m", values=values)
+
+
+@pytest.fixture
+def values(target: Target, operator: str) -> Iterator[dict[str, Any]]:
+    """The values of the release that all tests use, which has them again afterwards."""
+    del operator
+    before = json.loads(helm(target, "get", "values", RELEASE, "--output", "json"))
+    yield before
+    releases = json.loads(helm(target, "list", "--filter", f"^{RELEASE}$", "--output", "json"))
+    if not releases or json.loads(helm(target, "get", "values", RELEASE, "--output", "json")) != before:
+        install(target, before)
+
+
+def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(
+    tenant: Tenant, target: Target, values: dict[str, Any]
+) -> None:
     slow = "FROM busybox:1.36\nRUN sleep 15; uname -m > /machine\n"
     with recording(target, "pods", "-n", tenant.namespace) as pods:
         build = tenant.build(source=inline(slow))
         build.until(lambda status: [entry["phase"] for entry in status["run"]["platforms"]] == ["Running"] * 2)
         test = {"image": tenant.image("selftest"), "namespace": tenant.namespace}
         changed = {**values, "podAnnotations": {"example.com/version": "two"}, "test": test}
-        helm(target, "upgrade", RELEASE, str(CHART), "--wait", "--timeout=3m", values=changed)
+        install(target, changed)
         (operator,) = operator_pods(target)
         assert operator["metadata"]["annotations"]["example.com/version"] == "two"
         status = build.succeeded()
@@ -49,29 +66,27 @@ def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(tenant
         assert len(pods.named()) == len(set(pods.named())) == 3, "two builders and one that publishes"
 
     log = helm(target, "test", RELEASE, "--logs")
-    assert "Phase:          Succeeded" in log or "Succeeded" in log
     assert f"OK: {test['image']}@sha256:" in log
     digest = log.partition(f"OK: {test['image']}@")[2].split()[0]
     index = tenant.images.manifest(f"{test['image']}@{digest}")
     assert [f"linux/{entry['platform']['architecture']}" for entry in index["manifests"]][:2] == BOTH
-    assert target.kubectl("get", RESOURCE, "-n", tenant.namespace, "-o", "name").split() == [f"{RESOURCE}/app"]
+    assert target.kubectl("get", RESOURCE, "-n", tenant.namespace, "-o", "name").split() == [
+        "multiarchbuild.multiarch.build/app"
+    ]
 
     helm(target, "rollback", RELEASE, "--wait", "--timeout=3m")
     (operator,) = operator_pods(target)
     assert "example.com/version" not in operator["metadata"]["annotations"]
     assert build.status == status
 
-    try:
-        helm(target, "uninstall", RELEASE, "--wait", "--timeout=2m")
-        assert left_of(target, RELEASE) == set()
-        assert target.kubectl("get", "crd,leases", "-n", NAMESPACE, "-o", "name").split().count(DEFINITION) == 1
-        assert "multiarchbuild" not in target.kubectl("get", "leases", "-n", NAMESPACE, "-o", "name")
-        assert build.status == status, "what was asked to be kept is kept"
-    finally:
-        install = ("upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=3m")
-        helm(target, *install, values=values)
+    helm(target, "uninstall", RELEASE, "--wait", "--timeout=2m")
+    assert left_of(target, RELEASE) == set()
+    assert DEFINITION in target.kubectl("get", "crd", "-o", "name").split()
+    assert target.kubectl("get", "leases", "-n", NAMESPACE, "-o", "name") == ""
+    assert build.status == status, "what was asked to be kept is kept"
+    install(target, values)
     build.rebuild()
-    assert build.succeeded(after=run["id"])["image"]["digest"] == status["image"]["digest"]
+    build.succeeded(after=run["id"])
 
 
 def test_a_second_release_with_everything_comes_up_and_goes_without_a_trace(
@@ -93,8 +108,8 @@ def test_a_second_release_with_everything_comes_up_and_goes_without_a_trace(
         "priorityClassName": "",
     }
     target.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    install = ("helm", "install", release, str(CHART), "--namespace", namespace, "--values", "-")
-    notes = target.run(*install, "--wait", "--timeout=3m", stdin=json.dumps(values))
+    command = ("helm", "install", release, str(CHART), "--namespace", namespace, "--values", "-")
+    notes = target.run(*command, "--wait", "--timeout=3m", stdin=json.dumps(values))
     assert f"serves the namespaces {namespace}." in notes
     there = left_of_kinds(target, release)
     assert there >= {
