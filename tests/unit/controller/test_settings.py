@@ -108,7 +108,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
 def example(page: str) -> str:
     """Return the first block of YAML of a page of the documentation."""
     text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
-    return text.partition("```yaml\n")[2].partition("```")[0]
+    return text.partition("```yaml policy\n")[2].partition("```")[0]
 
 
 def test_each_mistake_has_its_line(tmp_path: Path) -> None:
