@@ -30,6 +30,7 @@ _TOGETHER = ("api_server", "services")
 """Fixtures of which the whole run of the tests has one: who uses them runs in one worker."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what uses the same expensive thing."""
     for item in items:

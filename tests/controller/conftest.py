@@ -24,7 +24,7 @@ from multiarchbuild.api.crd import crd
 from multiarchbuild.controller.kube import Kube, load_configuration
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a condition that should come soon is given up."""
 
 T = TypeVar("T")
