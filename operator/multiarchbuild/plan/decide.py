@@ -75,7 +75,9 @@ def decide(
             check = polling.advance(context, run, check.status)
             history = (_entry(run, progress.image, now), *history)
     status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
-    wake_at = earliest(progress.wake_at if progress else None, check.wake_at)
+    ended = progress is not None and progress.run.result is not None
+    moved = ended and runs.has_newer_artifact(context, run)
+    wake_at = earliest(progress.wake_at if progress else None, check.wake_at, now if moved else None)
     if held is not None and (run is None or run.result is not None):
         stated = admission.conditions(old.conditions, held, build.metadata.generation, now)
         status = status.model_copy(update={"conditions": stated})

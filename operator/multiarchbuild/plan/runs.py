@@ -116,12 +116,18 @@ def _source_changed(
     artifact = context.artifact.source if context.artifact else None
     if found is not None:
         source, resolve = found.source, sources.found_by(found.pod, found.finished_at)
-    elif artifact is not None and sources.differ(artifact, last.source):
+    elif artifact is not None and has_newer_artifact(context, last):
         source, resolve = artifact, None
     else:
         return None
     run = _update(run, trigger=Trigger.SOURCE_CHANGED, source=source, resolve=resolve)
     return _update(run, id=run_id(context.build, wanted, run.request, source))
+
+
+def has_newer_artifact(context: Context, run: RunStatus | None) -> bool:
+    """Return whether Flux serves something else by now than what `run`, which has ended, was to build."""
+    artifact = context.artifact.source if context.artifact else None
+    return run is not None and artifact is not None and sources.differ(artifact, run.source)
 
 
 def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:
