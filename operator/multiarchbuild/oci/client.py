@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from urllib.parse import urljoin
+from typing import BinaryIO
+from urllib.parse import quote, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
@@ -23,6 +24,7 @@ _RETRY = urllib3.Retry(
     read=2,
     redirect=5,
     status=5,
+    other=1,  # such as a certificate that nobody here trusts
     # Every request here can be repeated: an upload that was begun twice is cancelled or expires.
     allowed_methods=None,
     status_forcelist=(429, 500, 502, 503, 504),
@@ -92,6 +94,29 @@ class Client:
         headers = {"Content-Type": manifest.media_type}
         self._request("PUT", self._manifest_url(reference), headers=headers, body=manifest.raw)
 
+    def has_blob(self, digest: str) -> bool:
+        """Return whether the repository has the blob with this digest."""
+        try:
+            self._request("HEAD", self._url(f"blobs/{digest}"))
+        except NotFoundError:
+            return False
+        return True
+
+    def put_blob(self, digest: str, content: bytes | BinaryIO, size: int) -> None:
+        """Store a blob of `size` bytes unless it is there already.
+
+        In one piece, "POST then PUT" in the distribution spec.
+        """
+        if self.has_blob(digest):
+            return
+        url = self._url("blobs/uploads/")
+        target = _join(url, self._request("POST", url).headers.get("Location", ""))
+        if target == url:
+            raise RefusedError(f"{self.repository.registry} began an upload without saying where to")
+        target += f"{'&' if urlsplit(target).query else '?'}digest={quote(digest)}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self._request("PUT", target, headers=headers, body=content)
+
     def check_push(self) -> None:
         """Raise unless these credentials may push: begin an upload and cancel it."""
         url = self._url("blobs/uploads/")
@@ -114,10 +139,12 @@ class Client:
     def _manifest_url(self, reference: str) -> str:
         return self._url(f"manifests/{reference}")
 
-    def _request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+    def _request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | BinaryIO = b""
+    ) -> Answer:
         response = self._send(method, url, headers or {}, body)
         # What another host asks for, to which the registry has redirected, it does not get.
-        if response.status == HTTPStatus.UNAUTHORIZED and same_origin(response.url, url):
+        if response.status == HTTPStatus.UNAUTHORIZED and same_origin(response.url, self._origin):
             scope = f"repository:{self.repository.path}:{'pull' if method in ('GET', 'HEAD') else 'pull,push'}"
             try:
                 self._auth.answer(response.headers.get("WWW-Authenticate", ""), scope)
@@ -133,16 +160,18 @@ class Client:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | BinaryIO,
         *,
         retries: urllib3.Retry | bool | None = None,
     ) -> Answer:
+        # An upload may be sent to a store beside the registry, which these credentials are no business of.
+        own = self._auth.headers if same_origin(url, self._origin) else {}
         try:
             return ask(
                 self.http,
                 method,
                 url,
-                headers={**headers, **self._auth.headers},
+                headers={**headers, **own},
                 body=body or None,
                 retries=retries,
             )

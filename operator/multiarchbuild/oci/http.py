@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -38,7 +38,7 @@ def ask(
     url: str,
     *,
     headers: Mapping[str, str],
-    body: bytes | str | None = None,
+    body: bytes | str | BinaryIO | None = None,
     retries: urllib3.Retry | bool | None = None,
     redirect: bool = True,
 ) -> Answer:
@@ -48,6 +48,8 @@ def ask(
         HTTPError: there is none, or it is too large.
     """
     for left in reversed(range(_TRIES)):
+        if body is not None and not isinstance(body, bytes | str):
+            body.seek(0)
         response = http.request(
             method, url, headers=headers, body=body, retries=retries, redirect=redirect, preload_content=False
         )

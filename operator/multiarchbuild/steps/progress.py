@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from multiarchbuild.api.progress import StepCount
 from multiarchbuild.api.results import CacheUse
 
 _TAIL_LINES = 40
@@ -26,6 +27,8 @@ _CACHE = ("importing cache manifest from ", "exporting cache to ")
 _RESUMED = ("exporting to image", "[internal]", "[1/", "importing ")
 """Steps that BuildKit completes and begins again."""
 
+_NOTHING = StepCount(0, 0, 0)
+
 
 @dataclass(slots=True)
 class Vertex:
@@ -37,6 +40,7 @@ class Vertex:
     cached: bool = False
     error: str = ""
     started: datetime | None = None
+    completed: bool = False
     partial: str = ""
     """Output after the last line break."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
@@ -53,6 +57,7 @@ class Progress:
 
     vertexes: dict[str, Vertex] = field(default_factory=dict)
     begun: int = 0
+    counted: StepCount = _NOTHING
     said: list[str] = field(default_factory=list)
     """What buildctl itself printed: where in the Dockerfile, and the error."""
 
@@ -77,6 +82,9 @@ class Progress:
             yield f"#{self._number(entry['vertex'])} WARN: {_decode(entry.get('short', ''))}"
         for entry in vertexes:
             yield from self._end(entry)
+        if vertexes and (count := self._count()) != self.counted:
+            self.counted = count
+            yield str(count)
 
     @property
     def failed(self) -> Vertex | None:
@@ -87,8 +95,16 @@ class Progress:
     @property
     def cache(self) -> CacheUse:
         """How many of the Dockerfile's instructions came from the cache."""
-        steps = [vertex for vertex in self.vertexes.values() if _INSTRUCTION.match(vertex.name)]
+        steps = self._steps()
         return CacheUse(hits=sum(vertex.cached for vertex in steps), total=len(steps))
+
+    def _steps(self) -> list[Vertex]:
+        return [vertex for vertex in self.vertexes.values() if _INSTRUCTION.match(vertex.name)]
+
+    def _count(self) -> StepCount:
+        steps = self._steps()
+        done = sum(vertex.cached or vertex.completed for vertex in steps)
+        return StepCount(done, len(steps), sum(vertex.cached for vertex in steps))
 
     def _known(self, digest: str, name: str = "") -> Vertex:
         return self.vertexes.setdefault(digest, Vertex(name))
@@ -109,6 +125,7 @@ class Progress:
 
     def _end(self, entry: Mapping[str, Any]) -> Iterator[str]:
         vertex, completed = self._known(entry["digest"]), _time(entry.get("completed"))
+        vertex.completed = completed is not None and not entry.get("error")
         if entry.get("error"):
             vertex.error = entry["error"]
             yield from self._flush(vertex)

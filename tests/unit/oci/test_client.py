@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
 import pytest
 from urllib3 import HTTPHeaderDict
@@ -36,6 +37,7 @@ class Registry:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 registry.asked.append(f"{self.command} {self.path}")
                 registry.body = body
+                registry.sent += [body] if body else []
                 status, headers, content = script(
                     registry, self.command, self.path, HTTPHeaderDict(self.headers.items())
                 )
@@ -52,6 +54,7 @@ class Registry:
                 pass
 
         self.body = b""
+        self.sent: list[bytes] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -321,3 +324,43 @@ def test_an_error_that_cannot_be_read_is_still_an_error(serve: Serve, body: byte
 )
 def test_origin(one: str, other: str, *, same: bool) -> None:
     assert same_origin(one, other) is same
+
+
+def blobs(registry: Registry, method: str, _path: str, _headers: HTTPHeaderDict) -> Answer:
+    """A registry that takes blobs."""
+    if method == "POST":
+        return 202, {"Location": "/v2/team/app/blobs/uploads/1?state=x"}, b""
+    known = any(asked.startswith("PUT") for asked in registry.asked)
+    return (201 if method == "PUT" else 200 if known else 404), {}, b""
+
+
+@pytest.mark.parametrize("content", [b"some bytes", BytesIO(b"some bytes")], ids=["bytes", "file"])
+def test_a_blob_is_sent_in_one_piece_and_once(serve: Serve, content: bytes | BytesIO) -> None:
+    registry = serve(blobs)
+    for _ in range(2):
+        registry.client().put_blob("sha256:abc", content, 10)
+    assert registry.asked == [
+        "HEAD /v2/team/app/blobs/sha256:abc",
+        "POST /v2/team/app/blobs/uploads/",
+        "PUT /v2/team/app/blobs/uploads/1?state=x&digest=sha256%3Aabc",
+        "HEAD /v2/team/app/blobs/sha256:abc",
+    ]
+    assert registry.sent == [b"some bytes"]
+
+
+def test_the_store_beside_a_registry_gets_no_credentials(serve: Serve) -> None:
+    seen: list[str | None] = []
+
+    def store(_: Registry, _method: str, _path: str, headers: HTTPHeaderDict) -> Answer:
+        seen.append(headers.get("Authorization"))
+        return 201, {}, b""
+
+    beside = serve(store)
+
+    def script(_: Registry, method: str, _path: str, headers: HTTPHeaderDict) -> Answer:
+        if "Authorization" not in headers:
+            return 401, {"WWW-Authenticate": 'Basic realm="r"'}, b""
+        return (202, {"Location": f"http://{beside.host}/upload"}, b"") if method == "POST" else (404, {}, b"")
+
+    serve(script).client(Credentials("u", "p")).put_blob("sha256:abc", b"x", 1)
+    assert seen == [None]

@@ -2,6 +2,7 @@ import base64
 import json
 from typing import Any
 
+from multiarchbuild.api.progress import StepCount
 from multiarchbuild.api.results import CacheUse
 from multiarchbuild.steps.progress import Progress
 
@@ -20,8 +21,9 @@ def log(name: str, text: str, seconds: float) -> str:
 
 
 def shown(*lines: str) -> list[str]:
+    """Return the lines of the log but for those that count."""
     progress = Progress()
-    return [line for fed in lines for line in progress.feed(fed)]
+    return [line for fed in lines for line in progress.feed(fed) if StepCount.parse(line) is None]
 
 
 def test_a_step_shows_its_name_its_output_and_its_time() -> None:
@@ -83,3 +85,28 @@ def test_the_step_that_was_cancelled_is_not_the_one_that_failed() -> None:
 
 def test_a_line_that_is_no_progress_is_shown_as_it_is() -> None:
     assert shown("error: failed to solve: no", "{not json") == ["error: failed to solve: no", "{not json"]
+
+
+def test_how_far_the_build_is_is_a_line_of_the_log_whenever_it_changes() -> None:
+    both = json.dumps({"vertexes": [{"digest": "b", "name": "[3/3] RUN b"}, {"digest": "a", "name": "[2/3] RUN a"}]})
+    feed = [
+        vertex("[internal] load metadata", started=at(1), completed=at(1)),
+        both,
+        json.dumps({"vertexes": [{"digest": "a", "name": "[2/3] RUN a", "cached": True}]}),
+        json.dumps({"vertexes": [{"digest": "b", "name": "[3/3] RUN b", "started": at(1)}]}),
+        json.dumps({"vertexes": [{"digest": "b", "name": "[3/3] RUN b", "started": at(1), "completed": at(2)}]}),
+    ]
+    progress = Progress()
+    lines = [line for fed in feed for line in progress.feed(fed)]
+    assert [line for line in lines if line.startswith("==>")] == [
+        "==> 0/2 steps done, 0 cached",
+        "==> 1/2 steps done, 1 cached",
+        "==> 2/2 steps done, 1 cached",
+    ]
+    assert StepCount.parse(lines[-1]) == StepCount(2, 2, 1)
+
+
+def test_an_instruction_that_failed_is_not_done() -> None:
+    progress = Progress()
+    lines = list(progress.feed(vertex("[2/2] RUN a", started=at(1), completed=at(2), error="exit code: 1")))
+    assert lines[-1] == "==> 0/1 steps done, 0 cached"
