@@ -1,9 +1,10 @@
-"""`python -m multiarchbuild`: the operator and the steps are one program in one image."""
+"""`python -m multiarchbuild`: the operator, the steps and the command line are one program in one image."""
 
 import sys
 
 USAGE = """usage: multiarchbuild run [OPTION …]     run the operator (run --help lists its options)
        multiarchbuild step NAME …        run a step in its pod: resolve, build or publish
+       multiarchbuild cli COMMAND …      what `kubectl mab` does (cli --help lists its commands)
        multiarchbuild --version"""
 
 
@@ -22,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
             from multiarchbuild import steps  # noqa: PLC0415
 
             return steps.main(rest)
+        case "cli":
+            from multiarchbuild import cli  # noqa: PLC0415
+
+            return cli.main(rest)
         case "--version":
             from multiarchbuild import __version__  # noqa: PLC0415
 

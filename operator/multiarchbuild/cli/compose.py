@@ -1,0 +1,166 @@
+"""The options that users of `docker buildx build` know, as a MultiArchBuild."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from multiarchbuild.api.platforms import SUPPORTED
+from multiarchbuild.api.resource import GROUP, KIND, REBUILD_ANNOTATION, VERSION
+from multiarchbuild.oci.names import Repository
+
+from .errors import UsageError
+
+_SHORT = {"amd64": "linux/amd64", "arm64": "linux/arm64"}
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says about a build of a folder."""
+
+    tags: Sequence[str]
+    platforms: Sequence[str] = ()
+    name: str = ""
+    dockerfile: str = "Dockerfile"
+    """Path below the folder."""
+    target: str = ""
+    args: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    registry_secrets: Sequence[str] = ()
+    cache: bool = True
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def output(self) -> tuple[str, list[str]]:
+        """Repository and tags.
+
+        Raises:
+            UsageError: there is no tag, or they name several repositories.
+        """
+        if not self.tags:
+            raise UsageError("name the image with --tag registry/name:tag: a multi-platform image lives in a registry")
+        pairs = [_split(tag) for tag in self.tags]
+        repositories = sorted({repository for repository, _ in pairs})
+        if len(repositories) > 1:
+            raise UsageError(f"--tag must always name the same repository; it names {' and '.join(repositories)}")
+        return repositories[0], list(dict.fromkeys(tag for _, tag in pairs))
+
+    @property
+    def resource_name(self) -> str:
+        """Name of the resource: the last part of the repository unless the user says otherwise.
+
+        Raises:
+            UsageError: that is no name for an object.
+        """
+        name = self.name or re.sub("[._-]+", "-", self.output[0].rpartition("/")[2])
+        if not _NAME.fullmatch(name) or len(name) > 253:  # noqa: PLR2004 - RFC 1123
+            raise UsageError(f"{name!r} is no name for an object: give one of letters, digits, '-' and '.' with --name")
+        return name
+
+
+def manifest(options: Options, source: str, *, request: str | None = None) -> dict[str, Any]:
+    """Return the resource that builds the artifact `source`; `request` asks for a run whatever ran before.
+
+    Raises:
+        UsageError: an option is malformed.
+    """
+    repository, tags = options.output
+    build: dict[str, Any] = {
+        "dockerfile": options.dockerfile,
+        "target": options.target,
+        "args": dict(_argument(text, options.environment) for text in options.args),
+        "labels": dict(_label(text) for text in options.labels),
+        "secrets": [_secret(text) for text in options.secrets],
+    }
+    output: dict[str, Any] = {
+        "image": repository,
+        "tags": tags,
+        "secretRefs": [{"name": name} for name in options.registry_secrets],
+    }
+    spec: dict[str, Any] = {
+        "platforms": platforms(options.platforms),
+        "source": {"oci": {"image": source}},
+        "build": {key: value for key, value in build.items() if value},
+        "output": {key: value for key, value in output.items() if value},
+    }
+    if not options.cache:
+        spec["cache"] = {"mode": "disabled"}
+    metadata: dict[str, Any] = {"name": options.resource_name}
+    if request:
+        metadata["annotations"] = {REBUILD_ANNOTATION: request}
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec}
+
+
+def platforms(given: Sequence[str]) -> list[str]:
+    """Return the platforms in options that may each name several, separated by commas.
+
+    Raises:
+        UsageError: there is none, or one that cannot be built.
+    """
+    names = [name.strip() for text in given for name in text.split(",")]
+    found = list(dict.fromkeys(_SHORT.get(name, name) for name in names if name))
+    if not found:
+        raise UsageError("name the platforms with --platform, such as linux/amd64,linux/arm64")
+    if wrong := next((name for name in found if name not in SUPPORTED), None):
+        raise UsageError(f"platform {wrong!r} is not supported: use some of {', '.join(SUPPORTED)}")
+    return found
+
+
+def dockerfile(folder: Path, given: str | None, here: Path) -> str:
+    """Return the path below `folder` of the Dockerfile that `--file` names, as with docker relative to `here`.
+
+    Raises:
+        UsageError: it is not inside the folder.
+    """
+    if given is None:
+        return "Dockerfile"
+    if given == "-":
+        raise UsageError("a Dockerfile from standard input is not supported: write it into the folder")
+    path = (here / given).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UsageError(f"--file {given}: the Dockerfile must be inside {folder}, which is all that the builder gets")
+    return path.relative_to(folder.resolve()).as_posix()
+
+
+def _split(tag: str) -> tuple[str, str]:
+    if "@" in tag:
+        raise UsageError(f"--tag {tag}: a digest is what a build results in; name a tag")
+    name, colon, text = tag.rpartition(":")
+    repository, label = (name, text) if colon and "/" not in text else (tag, "latest")
+    if not repository or not label:
+        raise UsageError(f"--tag {tag}: write registry/name:tag")
+    return str(Repository.parse(repository)), label
+
+
+def _argument(text: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--build-arg {text}: write NAME=value, or NAME to take it from the environment")
+    if equals:
+        return name, value
+    if name not in environment:
+        raise UsageError(f"--build-arg {name}: there is no variable {name} in the environment; write {name}=value")
+    return name, environment[name]
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--label {text}: write name=value")
+    return name, value
+
+
+def _secret(text: str) -> dict[str, Any]:
+    """Return the entry for `id=npm,secret=NAME/key`."""
+    fields = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    name, slash, key = fields.get("secret", "").partition("/")
+    if set(fields) != {"id", "secret"} or not fields["id"] or not name or not (slash and key):
+        raise UsageError(
+            f"--secret {text}: write id=ID,secret=NAME/KEY for the key of a Secret in the namespace; "
+            "the builder cannot read files of this machine"
+        )
+    return {"id": fields["id"], "secretRef": {"name": name, "key": key}}

@@ -1,0 +1,106 @@
+"""The user's own credentials: ~/.docker/config.json with the helpers that it names.
+
+Sources: https://docs.docker.com/reference/cli/docker/login/#credential-stores and
+https://github.com/docker/docker-credential-helpers (the protocol: the registry on standard input, JSON on standard
+output).
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from multiarchbuild.oci.credentials import Credentials, InvalidConfigError, Keychain
+from multiarchbuild.oci.names import DOCKER_HUB, Repository, canonical_host
+
+from .errors import UsageError
+
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_TOKEN = "<token>"  # noqa: S105 - the user name that says: the secret is an identity token
+_NONE = ("credentials not found in native keychain", "no credentials server URL")
+"""How every helper says that it knows nothing."""
+_PATIENCE = 60
+"""Seconds for a helper, which may ask the user or a cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerConfig:
+    """What docker's config file says about logging in."""
+
+    path: Path
+    keychain: Keychain = field(default_factory=Keychain)
+    store: str = ""
+    helpers: Mapping[str, str] = field(default_factory=dict)
+    """Helper by registry, before the store."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Return the config of the user: `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, empty without one.
+
+        Raises:
+            UsageError: it is not a docker config file.
+        """
+        path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls(path)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        try:
+            keychain = Keychain.load([text])
+            document = json.loads(text)
+        except InvalidConfigError as error:
+            raise UsageError(f"{path}: {error}") from error
+        helpers = document.get("credHelpers") or {}
+        return cls(
+            path,
+            keychain,
+            str(document.get("credsStore") or ""),
+            {canonical_host(host): str(helper) for host, helper in helpers.items()},
+        )
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return the credentials for `repository`, or None where the user has none.
+
+        Raises:
+            UsageError: a helper is missing or fails.
+        """
+        helper = self.helpers.get(repository.registry) or self.store
+        found = self._ask(helper, repository.registry) if helper else None
+        return found or self.keychain.find(repository)
+
+    def _ask(self, helper: str, registry: str) -> Credentials | None:
+        program = f"docker-credential-{helper}"
+        server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
+        try:
+            done = subprocess.run(  # noqa: S603 - the program that the user's own config names
+                [program, "get"],
+                input=server,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise UsageError(f"{self.path} names the credential helper {program}, which is not on PATH") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UsageError(f"the credential helper {program} failed: {error}") from error
+        if done.returncode:
+            said = (done.stdout or done.stderr).strip()
+            if any(text in said for text in _NONE):
+                return None
+            raise UsageError(f"the credential helper {program} failed for {server}: {said or done.returncode}")
+        return _read(done.stdout, program)
+
+
+def _read(answer: str, program: str) -> Credentials:
+    try:
+        document: Any = json.loads(answer)
+        user, secret = document["Username"], document["Secret"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"the credential helper {program} did not answer with user and secret") from error
+    return Credentials(identity_token=secret) if user == _TOKEN else Credentials(user, secret)

@@ -1,0 +1,185 @@
+"""What a registry has: the index, the image of each platform, what attests to them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from multiarchbuild.oci.client import Client
+from multiarchbuild.oci.errors import NotFoundError
+from multiarchbuild.oci.index import DOCKER_LIST, INDEX, Manifest, stored_size
+
+from . import registry
+from .console import size, table
+from .docker import DockerConfig
+from .errors import BuildFailedError, RefusedError
+from .kube import Cluster
+from .resource import Build
+
+_REFERENCE_DIGEST = "vnd.docker.reference.digest"
+_REFERENCE_TYPE = "vnd.docker.reference.type"
+_PREDICATE = "in-toto.io/predicate-type"
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A manifest of attestations."""
+
+    digest: str
+    predicates: tuple[str, ...]
+    """Types of what is attested, such as https://slsa.dev/provenance/v1."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the index."""
+
+    platform: str
+    digest: str
+    layers: int
+    size: int
+    """Compressed bytes of config and layers."""
+    attestations: tuple[Attestation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An image in a registry."""
+
+    ref: str
+    media_type: str
+    annotations: Mapping[str, str]
+    images: tuple[Image, ...]
+    tags: tuple[tuple[str, bool], ...] = ()
+    """Tags that a build has moved, and whether they still name this digest."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the index."""
+        return self.ref.partition("@")[2]
+
+    def document(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "ref": self.ref,
+            "digest": self.digest,
+            "mediaType": self.media_type,
+            "annotations": dict(self.annotations),
+            "tags": [{"tag": tag, "current": current} for tag, current in self.tags],
+            "images": [
+                {
+                    "platform": image.platform,
+                    "digest": image.digest,
+                    "layers": image.layers,
+                    "size": image.size,
+                    "attestations": [
+                        {"digest": each.digest, "predicates": list(each.predicates), "size": each.size}
+                        for each in image.attestations
+                    ],
+                }
+                for image in self.images
+            ],
+        }
+
+
+def report(name: str, connect: Callable[[], Cluster], *, plain_http: bool) -> Report:
+    """Return what the registry has of a build's last image, or of an image that is named by tag or digest.
+
+    Raises:
+        CliError: there is none, or the registry or the API server says no.
+    """
+    config = DockerConfig.load()
+    if "/" in name:
+        with registry.explained(config):
+            return _read(registry.client(name, config, plain_http=plain_http), _reference(name), ())
+    build = Build(connect().get(name))
+    if not build.ref:
+        raise BuildFailedError(f"{name} has published no image yet")
+    client = registry.client(build.ref, config, plain_http=plain_http)
+    with registry.explained(config):
+        return _read(client, _reference(build.ref), build.status["image"].get("tags", ()))
+
+
+def _reference(image: str) -> str:
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return digest or tag or "latest"
+
+
+def _read(client: Client, reference: str, tags: Sequence[str]) -> Report:
+    index = client.resolve(reference)
+    moved = tuple((tag, _names(client, tag, index.digest)) for tag in tags)
+    try:
+        images = _images(client, index)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"{client.repository}@{index.digest} is not an image: {error}") from error
+    annotations = index.content.get("annotations") or {}
+    return Report(f"{client.repository}@{index.digest}", index.media_type, annotations, images, moved)
+
+
+def _names(client: Client, tag: str, digest: str) -> bool:
+    try:
+        return client.resolve(tag).digest == digest
+    except NotFoundError:
+        return False
+
+
+def _images(client: Client, index: Manifest) -> tuple[Image, ...]:
+    if index.media_type not in {INDEX, DOCKER_LIST}:
+        return (_image("-", index, ()),)
+    entries: Sequence[Mapping[str, Any]] = index.content["manifests"]
+    attesting = [entry for entry in entries if _REFERENCE_TYPE in _annotations(entry)]
+    return tuple(
+        _image(
+            _platform(entry),
+            client.get(entry["digest"]),
+            tuple(
+                _attestation(client.get(each["digest"]))
+                for each in attesting
+                if _annotations(each).get(_REFERENCE_DIGEST) == entry["digest"]
+            ),
+        )
+        for entry in entries
+        if entry not in attesting
+    )
+
+
+def _image(platform: str, manifest: Manifest, attestations: tuple[Attestation, ...]) -> Image:
+    layers = manifest.content.get("layers", ())
+    return Image(platform, manifest.digest, len(layers), stored_size(manifest.content), attestations)
+
+
+def _attestation(manifest: Manifest) -> Attestation:
+    layers: Sequence[Mapping[str, Any]] = manifest.content.get("layers", ())
+    predicates = tuple(_annotations(layer).get(_PREDICATE, "?") for layer in layers)
+    return Attestation(manifest.digest, predicates, sum(layer["size"] for layer in layers))
+
+
+def _annotations(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    return entry.get("annotations") or {}
+
+
+def _platform(entry: Mapping[str, Any]) -> str:
+    fields = entry.get("platform") or {}
+    parts = (fields.get("os", "unknown"), fields.get("architecture", "unknown"), fields.get("variant", ""))
+    return "/".join(filter(None, parts))
+
+
+def lines(found: Report) -> list[Text]:
+    """Return it for people."""
+    facts = [["Image:", found.ref], ["Type:", found.media_type]]
+    facts += [["Tag:", tag if current else f"{tag} (moved away or deleted since)"] for tag, current in found.tags]
+    facts += [["Annotation:", f"{name}={value}"] for name, value in found.annotations.items()]
+    rows = [[image.platform, image.digest, str(image.layers), size(image.size)] for image in found.images]
+    result = [*table(["", ""], facts)[1:], Text(), *table(["PLATFORM", "DIGEST", "LAYERS", "SIZE"], rows)]
+    attested = [
+        [image.platform, each.digest, predicate, size(each.size)]
+        for image in found.images
+        for each in image.attestations
+        for predicate in each.predicates
+    ]
+    if attested:
+        result += [Text(), *table(["ATTESTATION OF", "DIGEST", "PREDICATE", "SIZE"], attested)]
+    return result

@@ -1,0 +1,82 @@
+"""The logs of a run: several pods as one stream, each line with its platform before it."""
+
+import argparse
+
+from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.progress import StepCount
+from multiarchbuild.plan.children import Pod
+
+from .console import say, stdout
+from .errors import BuildFailedError, NotFoundError, UsageError
+from .follow import Board, Follower, Wanted, pods_of
+from .kube import Cluster
+from .resource import Build
+from .view import Prefixes, source
+from .watch import log
+
+
+class Stream:
+    """Prints lines as they come."""
+
+    reads_logs = True
+
+    def __init__(self) -> None:
+        """Print to standard output."""
+        self._console, self._prefixes = stdout(), Prefixes()
+        self._attempts: dict[str, int] = {}
+
+    def update(self, board: Board) -> None:
+        """Only what pods say is shown."""
+
+    def line(self, pod: Pod, text: str) -> None:
+        """Print a line; the first one of a further try says so."""
+        who = source(pod)
+        if pod.attempt > self._attempts.setdefault(who, 1):
+            self._attempts[who] = pod.attempt
+            self._console.print(self._prefixes.of(pod).append(f"--- try {pod.attempt}, pod {pod.name}"), soft_wrap=True)
+        self._console.print(self._prefixes.of(pod).append(text, style="default"), soft_wrap=True)
+
+    def close(self) -> None:
+        """End."""
+
+
+def show(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    """Print the logs that the user asks for and return the exit code.
+
+    Raises:
+        CliError: there are none, or the API server does not give them.
+    """
+    wanted = _platforms(arguments.platform)
+
+    def wants(pod: Pod) -> bool:
+        return not wanted or bool(wanted.intersection(pod.platforms))
+
+    stream = Stream()
+    if arguments.follow:
+        what = Wanted(arguments.name, run=arguments.run or None, timeout=arguments.timeout)
+        found, ended = Follower(cluster, stream, wants=wants, tail=arguments.tail).follow(what)
+        if found.run is None:
+            raise BuildFailedError(ended.message)
+        return 0
+    found = Build(cluster.get(arguments.name))
+    run = arguments.run or (found.run.id if found.run else "")
+    if not run:
+        say(f"{arguments.name} has had no run yet: kubectl mab logs -f waits for one")
+        return 0
+    pods = [pod for pod, _ in pods_of(cluster, found, run) if wants(pod)]
+    if arguments.run and not pods:
+        raise NotFoundError(f"there are no pods of run {run}: spec.history says how many runs are kept")
+    for pod in pods:
+        if pod.step_started_at is None:
+            continue
+        for text in log(cluster, pod.name, follow=False, tail=arguments.tail):
+            if StepCount.parse(text) is None:
+                stream.line(pod, text)
+    return 0
+
+
+def _platforms(given: list[str]) -> set[Platform]:
+    try:
+        return {Platform.parse(name.strip()) for text in given for name in text.split(",")}
+    except ValueError as error:
+        raise UsageError(f"--platform: {error}") from error
