@@ -72,3 +72,7 @@ install: venv $(TARGET) ## Build the operator's image and install it by its char
 .PHONY: test
 test: check install ## Everything: check, then the tests on a real cluster
 	@pytest -v -n 2 --dist=loadgroup --durations=20 --ignore=tests/unit tests
+
+.PHONY: bench
+bench: venv $(TARGET) ## Raw pods, the operator and docker buildx side by side (docs/benchmarks.md)
+	@$(PY) -m benchmarks --rounds 3
