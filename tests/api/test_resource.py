@@ -15,6 +15,7 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import (
     CacheStatus,
+    FailedAttempt,
     HistoryEntry,
     ImagePlatform,
     ImageStatus,
@@ -34,7 +35,15 @@ from tests.api.objects import MINIMAL, SOURCES, Object, base, build, changed
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = f"sha256:{'5' * 64}"
-STEP = StepStatus(pod="app-1-resolve-1", attempt=1, reason=Reason.RETRYING, message="Once more.", finished_at=NOON)
+FAILED = FailedAttempt(attempt=1, reason=Reason.BUILDER_LOST, message="Gone.", node="node-2", finished_at=NOON)
+STEP = StepStatus(
+    pod="app-1-resolve-2",
+    attempt=2,
+    reason=Reason.RETRYING,
+    message="Once more.",
+    finished_at=NOON,
+    failed_attempts=(FAILED,),
+)
 STATUS = Status(
     observed_generation=1,
     conditions=(
@@ -83,8 +92,9 @@ STATUS = Status(
                 reason=Reason.SUCCEEDED,
                 message="Pushed.",
                 node="node-1",
-                pod="app-1-amd64-1",
-                attempt=1,
+                pod="app-1-amd64-2",
+                attempt=2,
+                failed_attempts=(FAILED,),
                 started_at=NOON,
                 finished_at=NOON,
                 digest=DIGEST,
@@ -142,7 +152,6 @@ def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
         "scheduling": {"strategy": "Auto", "nativeWait": "2m", "serviceAccountName": "default"},
         "attestations": {"provenance": "min"},
         "reproducible": True,
-        "timeout": "1h",
         "retries": 2,
         "history": {"successful": 3, "failed": 3},
     }

@@ -123,8 +123,9 @@ async def test_these_rights_are_enough(
     await eventually("it ends", lambda: is_reason("Succeeded"))
     await running.leading()
     assert running.terminate()[0] == 0
-    assert running.lines(level="error") == []
-    assert running.lines(level="warning") == []
+    # Serving all namespaces, it meets what other tests have left to be deleted.
+    own = [line for line in running.lines() if line.get("build", namespace).startswith(namespace)]
+    assert [line for line in own if line["level"] in {"warning", "error"}] == []
     assert running.lines(event="deleted", kind="ConfigMap")
 
 
