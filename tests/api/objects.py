@@ -15,7 +15,12 @@ MINIMAL: Object = {
 }
 
 _NODE_TERM: Object = {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}
-_PREFERRED: Object = {"weight": 1, "preference": _NODE_TERM}
+_AFFINITY: Object = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NODE_TERM]},
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": _NODE_TERM}],
+    }
+}
 _TOLERATION: Object = {
     "key": "example.com/pool",
     "operator": "Equal",
@@ -58,12 +63,7 @@ FULL: Object = {
         "resources": _RESOURCES,
         "nodeSelector": {"pool": "builders"},
         "tolerations": [_TOLERATION],
-        "affinity": {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_NODE_TERM]},
-                "preferredDuringSchedulingIgnoredDuringExecution": [_PREFERRED],
-            }
-        },
+        "affinity": _AFFINITY,
         "serviceAccountName": "builder",
         "priorityClassName": "builds",
         "overrides": [
@@ -72,7 +72,7 @@ FULL: Object = {
                 "strategy": "Emulated",
                 "nodeSelector": {"pool": "graviton"},
                 "tolerations": [_TOLERATION],
-                "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_PREFERRED]}},
+                "affinity": _AFFINITY,
                 "resources": _RESOURCES,
             }
         ],

@@ -15,6 +15,7 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import (
     CacheStatus,
+    FailedAttempt,
     HistoryEntry,
     ImagePlatform,
     ImageStatus,
@@ -33,7 +34,15 @@ from tests.api.objects import FULL, FULL_INLINE, MINIMAL, Object, base, build, c
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DIGEST = f"sha256:{'5' * 64}"
-STEP = StepStatus(pod="app-1-resolve-1", attempt=1, reason=Reason.RETRYING, message="Once more.", finished_at=NOON)
+FAILED = FailedAttempt(attempt=1, reason=Reason.BUILDER_LOST, message="It is gone.", node="node-1", finished_at=NOON)
+STEP = StepStatus(
+    pod="app-1-resolve-1",
+    attempt=1,
+    reason=Reason.RETRYING,
+    message="Once more.",
+    finished_at=NOON,
+    failed_attempts=(FAILED,),
+)
 STATUS = Status(
     observed_generation=1,
     conditions=(
@@ -80,6 +89,7 @@ STATUS = Status(
                 finished_at=NOON,
                 digest=DIGEST,
                 cache=CacheStatus(hits=3, total=7),
+                failed_attempts=(FAILED,),
                 log_tail="#7 DONE 0.1s\n",
             ),
         ),
@@ -126,7 +136,6 @@ def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
         "scheduling": {"strategy": "Auto", "nativeWait": "2m", "serviceAccountName": "default"},
         "attestations": {"provenance": "min"},
         "reproducible": True,
-        "timeout": "1h",
         "retries": 2,
         "history": {"successful": 3, "failed": 3},
     }
