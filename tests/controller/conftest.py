@@ -216,7 +216,7 @@ def build(namespace: str, name: str = "app", **output: Any) -> str:
             "spec": {
                 "platforms": ["linux/amd64"],
                 "source": {"inline": {"files": {"Dockerfile": "FROM scratch"}}},
-                "output": {"image": "registry.example.com/app", **output},
+                "output": {"image": f"registry.example.com/{name}", **output},
             },
         }
     )

@@ -129,9 +129,11 @@ class Census:
                     self._wake(Key(other.namespace, other.name))
         if old is not None and new is not None and (old.image, old.tags) == (new.image, new.tags):
             return
-        images = {each.image for each in (old, new) if each and each.tags}
+        claims = [(each, (each.created_at, each.uid)) for each in (old, new) if each and each.tags]
         for other in self.others:
-            if other.image in images and other != new:
+            age = (other.created_at, other.uid)
+            # The newer of two is told, so that it alone has to know.
+            if any(claim.image == other.image and claimed < age for claim, claimed in claims):
                 self._wake(Key(other.namespace, other.name))
 
 

@@ -101,7 +101,10 @@ def test_when_a_run_ends_the_next_is_woken_and_nobody_else(end: str) -> None:
 
 def test_whoever_moves_the_same_tags_is_woken() -> None:
     same: dict[str, Any] = {"image": "registry.example.com/same"}
+    # Made in the same second: the uid says which is the newer one, which is told.
     made, woken = census(build("a", **same), build("b", **same), build("c"))
+    made.seen("MODIFIED", build("b", 2, **{**same, "tags": ["v2"]}))
+    assert woken.taken() == []
     made.seen("MODIFIED", build("a", 2, **{**same, "tags": ["v1"]}))
     assert woken.taken() == ["b"]
     made.seen("MODIFIED", build("a", 3, "running", **{**same, "tags": ["v1"]}))
