@@ -1,4 +1,4 @@
-"""What instances share on the host: IP forwarding, /etc/hosts, and the kernel's handlers of foreign programs.
+"""What instances share on the host: two sysctls, /etc/hosts, and the kernel's handlers of foreign programs.
 
 The first instance notes how things were, the last one puts them back.
 """
@@ -17,6 +17,9 @@ from tests.cluster.locks import locked
 SHARED = Path("/run/multiarchbuild")
 HOSTS = Path("/etc/hosts")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_LEAST = 1024
+"""A kubelet, kube-proxy and containerd have a dozen together; with the kernel's 128, those of a fifth node die of it."""
 
 
 def acquire(layout: Layout) -> None:
@@ -29,11 +32,17 @@ def acquire(layout: Layout) -> None:
         before = SHARED / "before.json"
         if not before.exists():
             mounted = (binfmt.MOUNT_POINT / "register").exists()
-            noted = {"ip_forward": IP_FORWARD.read_text().strip(), "binfmt_mounted": mounted}
+            noted = {
+                "ip_forward": IP_FORWARD.read_text().strip(),
+                "inotify": INOTIFY.read_text().strip(),
+                "binfmt_mounted": mounted,
+            }
             write_atomic(before, json.dumps(noted).encode())
         _user(layout).parent.mkdir(exist_ok=True)
         _user(layout).touch()
         IP_FORWARD.write_text("1")
+        if int(INOTIFY.read_text()) < INOTIFY_LEAST:
+            INOTIFY.write_text(str(INOTIFY_LEAST))
         if not (binfmt.MOUNT_POINT / _handler(layout)).exists():
             binfmt.register("arm64", _handler(layout))
         if layout.hosts_line not in HOSTS.read_text().splitlines():
@@ -54,6 +63,7 @@ def release(layout: Layout) -> None:
         if before.exists():
             noted = json.loads(before.read_bytes())
             IP_FORWARD.write_text(noted["ip_forward"])
+            INOTIFY.write_text(noted.get("inotify") or INOTIFY.read_text())
             binfmt.undo(binfmt.Change(mounted=not noted["binfmt_mounted"], entry=None))
         shutil.rmtree(SHARED)
 
