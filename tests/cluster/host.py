@@ -19,7 +19,7 @@ HOSTS = Path("/etc/hosts")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_LEAST = 1024
-"""A kubelet, kube-proxy and containerd have a dozen together; with the kernel's 128, those of a fifth node die of it."""
+"""A node takes a dozen: with the default of 128, further nodes die of too many open files."""
 
 
 def acquire(layout: Layout) -> None:
