@@ -113,7 +113,12 @@ class FailedAttempt(StoredModel):
     """When it ended."""
 
 
-FailedAttempts = Annotated[tuple[FailedAttempt, ...], Field(max_length=limits.FAILED_ATTEMPTS), MapBy("attempt")]
+FailedAttempts = Annotated[
+    tuple[FailedAttempt, ...],
+    # Left out where there are none, as nearly always: a person reads this.
+    Field(max_length=limits.FAILED_ATTEMPTS, exclude_if=lambda tries: not tries),
+    MapBy("attempt"),
+]
 
 
 class PlatformStatus(StoredModel):

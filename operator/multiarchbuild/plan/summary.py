@@ -1,5 +1,6 @@
 """Status as a whole, summarised here and nowhere else: conditions, columns of kubectl get, the limit of its size."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -18,7 +19,9 @@ from multiarchbuild.api.status import (
 )
 
 MAX_MESSAGE = 2048
-"""Characters of a message in status."""
+"""Characters of a message in status, and bytes that it has there as JSON."""
+_MESSAGES = 8192
+"""Bytes of the messages of all platforms together, as JSON."""
 MAX_LOG_TAIL = 4096
 """Characters of a log tail in status."""
 _TRUNCATED = "… (cut)"
@@ -129,8 +132,20 @@ def duration_column(run: RunStatus | None) -> str | None:
 
 
 def bounded(run: RunStatus) -> RunStatus:
-    """Return `run` with its messages and log tails within the bounds of the schema: steps and kubelets know none."""
-    return _cut_messages(_cut_tails(run, MAX_LOG_TAIL), MAX_MESSAGE)
+    """Return `run` with its messages and log tails within the bounds of the schema: steps and kubelets know none.
+
+    Messages are measured in bytes, so that `fit` need not cut them: what is said of a pod that goes on is made anew at
+    each look, and would be cut differently once those beside it have been cut.
+    """
+    run = _cut_tails(run, MAX_LOG_TAIL)
+    room = min(MAX_MESSAGE, _MESSAGES // max(len(run.platforms), 1))
+    steps = {"resolve": run.resolve, "publish": run.publish}
+    return _measured(run, MAX_MESSAGE).model_copy(
+        update={
+            "platforms": tuple(_measured_tries(entry, room) for entry in run.platforms),
+            **{name: _measured_tries(step, MAX_MESSAGE) for name, step in steps.items() if step},
+        }
+    )
 
 
 def bounded_check(check: SourceCheck | None) -> SourceCheck | None:
@@ -188,6 +203,35 @@ def _cut(told: _Told, room: int) -> _Told:
 def shorten(text: str, limit: int) -> str:
     """Return `text` in at most `limit` characters, and say so where it was cut."""
     return text if len(text) <= limit else text[: max(limit - len(_TRUNCATED), 0)] + _TRUNCATED[:limit]
+
+
+def _measured_tries(tried: _Tried, room: int) -> _Tried:
+    tries = tuple(_measured(each, room // 4) for each in tried.failed_attempts)
+    return _measured(tried, room).model_copy(update={"failed_attempts": tries})
+
+
+def _measured(told: _Told, room: int) -> _Told:
+    return told.model_copy(update={"message": within(told.message, room)}) if told.message else told
+
+
+def within(text: str, room: int) -> str:
+    """Return `text` in at most `room` bytes of JSON, and say so where it was cut."""
+    if len(text) * _WIDEST <= room or _json_bytes(text) <= room:
+        return text
+    left = max(room - _json_bytes(_TRUNCATED), 0)
+    for length, character in enumerate(text):
+        left -= _json_bytes(character)
+        if left < 0:
+            return text[:length] + _TRUNCATED
+    return text
+
+
+_WIDEST = 6
+"""Bytes of a control character in JSON, such as \\u001b."""
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 def _size(status: Status) -> int:

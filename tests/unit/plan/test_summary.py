@@ -13,6 +13,7 @@ from multiarchbuild.api.platforms import SUPPORTED
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
     MAX_BYTES,
+    FailedAttempt,
     HistoryEntry,
     ImagePlatform,
     ImageStatus,
@@ -25,7 +26,7 @@ from multiarchbuild.api.status import (
     StepStatus,
     Trigger,
 )
-from multiarchbuild.plan.summary import bounded, conditions, duration_column, fit, platforms_column, shorten
+from multiarchbuild.plan.summary import bounded, conditions, duration_column, fit, platforms_column, shorten, within
 from tests.unit.plan.world import COMMIT, START, digest_of, kstatus
 
 GENERATION = 4
@@ -173,6 +174,42 @@ def test_a_text_that_is_cut_says_so(text: str, limit: int, short: str) -> None:
 @given(st.text(max_size=60), st.integers(0, 50))
 def test_a_text_is_never_longer_than_it_may_be(text: str, limit: int) -> None:
     assert len(shorten(text, limit)) <= limit
+
+
+@given(st.text(max_size=60), st.integers(10, 200))
+def test_a_text_has_no_more_bytes_in_json_than_it_may_have(text: str, room: int) -> None:
+    short = within(text, room)
+    size = len(StepStatus(message=short).model_dump_json(include={"message"}).encode()) - len('{"message":""}')
+    assert size <= room
+    assert short == text or (short.endswith("… (cut)") and text.startswith(short.removesuffix("… (cut)")))
+
+
+@pytest.mark.parametrize("character", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("names", [("linux/amd64", "linux/arm64"), SUPPORTED], ids=["two platforms", "all platforms"])
+def test_messages_within_bounds_leave_room_for_status(names: tuple[str, ...], character: str) -> None:
+    """Then `fit` cuts the log tails only, which are not made anew at each look."""
+    text = character * 10_000
+    tries = tuple(
+        FailedAttempt(
+            attempt=number + 1,
+            reason=Reason.BUILDER_OUT_OF_MEMORY,
+            message=text[:256],
+            node="n" * 63,
+            finished_at=START,
+        )
+        for number in range(limits.FAILED_ATTEMPTS)
+    )
+    entries = tuple(
+        platform(name, node="n" * 63, pod="p" * 63, digest=digest_of(name)).model_copy(
+            update={"message": text, "failed_attempts": tries}
+        )
+        for name in names
+    )
+    status = largest(character)
+    assert status.run is not None
+    told = bounded(status.run.model_copy(update={"message": text, "platforms": entries}))
+    made = conditions((), told, GENERATION, START, suspended=False)
+    assert size(status.model_copy(update={"run": told, "conditions": made})) < MAX_BYTES
 
 
 @pytest.mark.parametrize("character", HOSTILE.values(), ids=HOSTILE)
