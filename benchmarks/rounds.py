@@ -37,14 +37,14 @@ def measure(target: Target, rounds: int, names: Sequence[str]) -> list[Sample]:
         BuildError: The program of `docker buildx` can't be built.
     """
     with ExitStack() as stack:
-        stack.enter_context(_namespaces(target, _NAMESPACE, _BUILDX_NAMESPACE))
+        stack.enter_context(namespaces(target, _NAMESPACE, _BUILDX_NAMESPACE))
         contestants: list[Contestant] = []
         images = [BUILDKIT_IMAGE]
         if RawPods.name in names:
             contestants.append(RawPods(target, _NAMESPACE))
         if Operator.name in names:
             image = build_image(target)
-            stack.enter_context(_installed(target, image))
+            stack.enter_context(installed(target, image))
             images.append(image)
             contestants.append(Operator(target, _NAMESPACE))
         if Buildx.name in names:
@@ -90,7 +90,7 @@ def _images(target: Target, image: str) -> dict[str, str]:
 
 
 @contextmanager
-def _namespaces(target: Target, *names: str) -> Iterator[None]:
+def namespaces(target: Target, *names: str) -> Iterator[None]:
     """Make new namespaces, and delete them with all that is in them."""
     delete = ("delete", "namespace", *names, "--ignore-not-found", "--timeout=180s")
     target.kubectl(*delete)  # of a run that was killed
@@ -103,7 +103,7 @@ def _namespaces(target: Target, *names: str) -> Iterator[None]:
 
 
 @contextmanager
-def _installed(target: Target, image: str) -> Iterator[None]:
+def installed(target: Target, image: str) -> Iterator[None]:
     """Install the operator; uninstall it again unless it was there before."""
     releases = target.run("helm", "list", "--namespace", NAMESPACE, "--short").split()
     try:
