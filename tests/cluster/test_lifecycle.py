@@ -1,5 +1,6 @@
 """Bringing up, repairing, changing and taking down, on an instance of its own beside the one in use."""
 
+import contextlib
 import json
 import os
 import re
@@ -103,8 +104,9 @@ def client(layout: Layout) -> Kubectl:
 
 def kill_program(machine: Machine, name: str) -> None:
     for pid in cgroups.processes(machine.layout.instance, machine.name):
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(f"/{name}".encode()):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(f"/{name}".encode()):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_nodes_join_stop_start_and_leave_a_running_cluster() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -205,14 +206,17 @@ Pods = Callable[..., Pod]
 
 
 @pytest.fixture
-def pod(services: Services, tmp_path: Path, request: pytest.FixtureRequest) -> Pods:
+def pod(services: Services, request: pytest.FixtureRequest) -> Iterator[Pods]:
     """Make a pod for a spec, which is given as its differences from one that builds `FROM busybox`."""
     image = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
 
-    def make(secrets: dict[str, dict[str, str]] | None = None, **parts: Any) -> Pod:
-        return Pod(tmp_path, services, f"team/{image}", {**_spec(services, image), **parts}, secrets or {})
+    # Not in tmp_path: the path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="pods-") as folder:
 
-    return make
+        def make(secrets: dict[str, dict[str, str]] | None = None, **parts: Any) -> Pod:
+            return Pod(Path(folder), services, f"team/{image}", {**_spec(services, image), **parts}, secrets or {})
+
+        yield make
 
 
 def docker_config(host: str, user: str, password: str) -> dict[str, str]:

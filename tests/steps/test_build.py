@@ -232,8 +232,6 @@ def test_a_private_base_image_is_pulled_with_the_credentials_of_the_output(
     own.mkdir()
     private = services.secure_client("team/private", own / "ca.crt")
     app = pod(source=inline("FROM busybox:1.36\n"), output={"image": f"{services.secure}/team/private"})
-    app.root = tmp_path / "pods"
-    app.root.mkdir()
     app.spec["output"]["secretRefs"] = [{"name": "registry"}]
     app.secrets["docker/0"] = docker_config(services.secure, USER, PASSWORD)
     digest = app.built().digest
@@ -241,11 +239,9 @@ def test_a_private_base_image_is_pulled_with_the_credentials_of_the_output(
     image = f"{services.registry}/team/on-private"
     source = inline(f"FROM {services.secure}/team/private@{digest}\n")
     on_it = pod({"docker/0": app.secrets["docker/0"]}, source=source)
-    on_it.root = app.root
     on_it.spec["output"] = {"image": image, "secretRefs": [{"name": "registry"}]}
     assert on_it.built().digest
     # By digest a builder that has pulled it once has it.
     without = pod(source=inline(f"FROM {services.secure}/team/private:1\n"), output={"image": image})
-    without.root = app.root
     failure = without.failed(*BUILD)
     assert (failure.reason, "output.secretRefs" in failure.message) == (Reason.BASE_IMAGE_DENIED, True)

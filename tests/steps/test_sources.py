@@ -205,17 +205,14 @@ def test_a_private_artifact_is_pulled_with_the_credentials_of_the_output(
     digest = secure.push("sources/app", "v1", (CONTENT, tar(FILES)))
     output = {"image": f"{services.registry}/team/private-source", "secretRefs": [{"name": "registry"}]}
     secrets = {"docker/0": docker_config(services.secure, USER, PASSWORD)}
-    (tmp_path / "pods").mkdir()
     source = {"oci": {"image": f"{services.secure}/sources/app:v1"}}
     app = pod(secrets, source=source, output=output)
-    app.root = tmp_path / "pods"
     outcome = app.run("resolve")
     assert isinstance(outcome, Resolved), outcome
     assert outcome.source.digest == digest
     assert app.built(source=outcome.source).digest
     del output["secretRefs"]
     without = pod(source=source, output=output)
-    without.root = tmp_path / "pods"
     failure = without.failed("resolve")
     assert (failure.reason, "output.secretRefs" in failure.message) == (Reason.SOURCE_DENIED, True)
 
@@ -310,19 +307,16 @@ def test_failures_of_ssh_have_their_reasons(
 def test_a_key_that_may_not_or_can_not_be_used(pod: Pods, services: Services, sshd: SshServer, tmp_path: Path) -> None:
     services.git.commit("ssh-app3", FILES)
     (tmp_path / "keys").mkdir()
-    (tmp_path / "pods").mkdir()
     for key, reason, words in (
         (make_key(tmp_path / "keys" / "other"), Reason.GIT_AUTHENTICATION_FAILED, "not accepted: renew them"),
         (make_key(tmp_path / "keys" / "locked", "passphrase"), Reason.SECRET_INVALID, "has a passphrase"),
     ):
         secrets = {"git": {"ssh-privatekey": key, "known_hosts": sshd.known_hosts}}
         app = pod(secrets, source=ssh_source(sshd, services, "ssh-app3"))
-        app.root = tmp_path / "pods"
         failure = app.failed("resolve")
         assert (failure.reason, words in failure.message) == (reason, True), failure.message
     secrets = {"git": {"ssh-privatekey": sshd.key, "known_hosts": sshd.known_hosts}}
     app = pod(secrets, source=ssh_source(sshd, services, "none"))
-    app.root = tmp_path / "pods"
     assert app.failed("resolve").reason is Reason.GIT_REPOSITORY_NOT_FOUND
 
 
@@ -385,9 +379,7 @@ def test_a_repository_of_sha256(pod: Pods, services: Services, tmp_path: Path) -
     services.git._git(work, "commit", "--quiet", "--message=test")
     services.git._git(work, "push", "--quiet", str(bare), "HEAD:refs/heads/main")
     source = {"git": {"url": services.git.url("sha256"), "ref": "main"}}
-    (tmp_path / "pods").mkdir()
     app = pod(source=source)
-    app.root = tmp_path / "pods"
     outcome = app.run("resolve")
     assert isinstance(outcome, Resolved), outcome
     assert len(outcome.source.commit or "") == 64

@@ -12,8 +12,7 @@ from .children import Node, Pod, Role
 from .flux import Artifact
 from .policy import Policy
 
-_BACKOFF = timedelta(seconds=5)
-_BACKOFF_MAX = timedelta(minutes=1)
+_PAUSES = (timedelta(seconds=5), timedelta(seconds=20), timedelta(minutes=1))
 _SLACK = 30
 _MAX_DEADLINE = 2**31 - 1
 """The API server takes no activeDeadlineSeconds beyond a 32-bit integer; spec.timeout may be longer."""
@@ -61,8 +60,11 @@ class Context:
 
 
 def retry_at(failed_at: datetime, attempt: int) -> datetime:
-    """Return when the try after `attempt` (from 1) starts: 5 s, 10 s, 20 s, … up to a minute later."""
-    return failed_at + min(_BACKOFF * (1 << (attempt - 1)), _BACKOFF_MAX)
+    """Return when the try after `attempt` (from 1) starts: 5 s, 20 s, and then a minute later.
+
+    With the two retries of the default, what is away for 20 s fails no run.
+    """
+    return failed_at + _PAUSES[min(attempt, len(_PAUSES)) - 1]
 
 
 def earliest(*moments: datetime | None) -> datetime | None:
