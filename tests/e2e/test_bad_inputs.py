@@ -89,6 +89,11 @@ def out_of_memory(*_: object) -> Spec:
     }
 
 
+def little_for_the_builder(*_: object) -> Spec:
+    resources = {"requests": {"memory": "16Mi"}, "limits": {"memory": "16Mi"}}
+    return {"scheduling": {"resources": resources}, "retries": 0}
+
+
 def dockerfile(text: str, **build: Any) -> Mistake:
     return lambda *_: {"source": inline(text), "build": build}
 
@@ -117,6 +122,11 @@ MISTAKES: dict[str, tuple[Mistake, str, tuple[str, ...]]] = {
         ("exit code 42", "logTail"),
     ),
     "build that needs more memory": (out_of_memory, "OutOfMemory", ("scheduling.resources.limits.memory",)),
+    "builder that needs more memory": (
+        little_for_the_builder,
+        "BuilderOutOfMemory",
+        ("raise scheduling.resources.limits.memory",),
+    ),
 }
 
 

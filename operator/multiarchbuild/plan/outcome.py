@@ -49,7 +49,8 @@ def _unfinished(pod: Pod) -> Failure | None:
         return Failure(reason=Reason.BUILDER_EVICTED, message=f"{where} was evicted: {why}")
     if pod.status_reason == "DeadlineExceeded":
         return Failure(reason=Reason.TIMED_OUT, message=f"{where} ran out of time: raise spec.timeout")
-    if pod.daemon_oom_killed and pod.ended is not None:
+    # Killed once, its step will say what it lost. Killed again, it never starts, and the step would wait in vain.
+    if pod.daemon_oom_killed and (pod.ended is not None or pod.daemon_restarts > 1):
         return _daemon_out_of_memory("")
     if pod.ended is not None:
         return _ended_silently(pod, where)

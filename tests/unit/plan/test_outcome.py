@@ -174,6 +174,15 @@ ENDS: dict[str, tuple[dict[str, Any], bool, Reason, str]] = {
         Reason.BUILDER_OUT_OF_MEMORY,
         "limits.memory",
     ),
+    "buildkitd runs out of memory again and again, its step waits": (
+        {
+            "phase": "Running",
+            **containers(step={"running": {"startedAt": AT}}, daemon={**OOM_DAEMON, "restartCount": 2}),
+        },
+        False,
+        Reason.BUILDER_OUT_OF_MEMORY,
+        "limits.memory",
+    ),
     "out of time": ({"phase": "Failed", "reason": "DeadlineExceeded"}, False, Reason.TIMED_OUT, "spec.timeout"),
     "out of time, its step killed": (
         {**ended(exit_code=137), "phase": "Failed", "reason": "DeadlineExceeded"},
