@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.git import GitServer
-from tests.support.tenant import AMD64, ARM64, BOTH, Tenant, condition, inline, platform
+from tests.support.tenant import AMD64, ARM64, BOTH, Build, Tenant, condition, inline, platform
 
 pytestmark = pytest.mark.e2e
 
@@ -54,15 +54,22 @@ def test_runs_end_when_they_are_told_to(tenant: Tenant) -> None:
     assert later.pods() == []
 
 
+def age(build: Build) -> tuple[str, str]:
+    """Return what orders builds, the oldest first."""
+    meta = build.get()["metadata"]
+    return meta["creationTimestamp"], meta["uid"]
+
+
 def test_the_newer_of_two_builds_that_move_the_same_tag_is_told(tenant: Tenant) -> None:
-    older = tenant.build("older", suspend=True)
-    newer = tenant.build("newer", suspend=True)
+    builds = [tenant.build(name, suspend=True) for name in ("one", "two")]
+    # Within one second the uid decides, which nobody can choose.
+    older, newer = sorted(builds, key=age)
     conflict = condition(newer.until(lambda status: condition(status, "TagConflict")), "TagConflict")
     assert (conflict["status"], conflict["reason"]) == ("True", "TagConflict")
-    assert conflict["message"].startswith(f"{tenant.image()}:latest: also moved by older")
+    assert conflict["message"].startswith(f"{tenant.image()}:latest: also moved by {older.name}")
     assert not condition(older.status, "TagConflict")
     events = [event for event in tenant.list("events.events.k8s.io") if event["reason"] == "TagConflict"]
-    assert [(event["type"], event["regarding"]["name"]) for event in events] == [("Warning", "newer")]
+    assert [(event["type"], event["regarding"]["name"]) for event in events] == [("Warning", newer.name)]
     older.delete()
     newer.until(lambda status: not condition(status, "TagConflict"), 20, "the conflict is over")
 
