@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import yaml
 
 from .image import build_image
 from .install import install
-from .target import CommandError, Target, from_environment
+from .target import CommandError, Target, finish
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "node" / "build.yaml"
 NAMESPACE = "mab-demo"
@@ -140,12 +139,7 @@ def _run_variants(target: Target, status: dict[str, Any]) -> None:
 
 def main() -> int:
     """Run the demo on the cluster that the environment names."""
-    try:
-        demo(from_environment())
-    except CommandError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return finish(demo)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .target import CommandError, Target, from_environment
+from .target import CommandError, Target, finish
 
 ROOT = Path(__file__).parent.parent
 CONTENT = ("Dockerfile", ".dockerignore", "requirements.lock", "operator")
@@ -126,12 +126,7 @@ def _pod(target: Target, name: str) -> list[dict[str, object]]:
 def main() -> int:
     """Build the image for the cluster that the environment names, and print it."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    try:
-        print(build_image(from_environment()))
-    except CommandError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return finish(lambda target: print(build_image(target)))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from .image import build_image
-from .target import CommandError, Target, from_environment
+from .target import Target, finish
 
 CHART = Path(__file__).parent.parent / "charts" / "multiarchbuild"
 NAMESPACE = "multiarchbuild-system"
@@ -49,13 +48,7 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None) ->
 def main() -> int:
     """Build and install the operator in the cluster that the environment names."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    try:
-        target = from_environment()
-        install(target, build_image(target))
-    except CommandError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return finish(lambda target: install(target, build_image(target)))
 
 
 if __name__ == "__main__":

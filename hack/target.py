@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +77,13 @@ def from_environment() -> Target:
         return Target(facts.read(layout.facts))
     except FileNotFoundError as error:
         raise CommandError("there is no local cluster: run make cluster, or name another with KUBECONFIG") from error
+
+
+def finish(work: Callable[[Target], None]) -> int:
+    """Do `work` with the cluster that the environment names; return the exit code, and say why where it is not 0."""
+    try:
+        work(from_environment())
+    except CommandError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0

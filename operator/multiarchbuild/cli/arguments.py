@@ -96,13 +96,21 @@ def _following(command: Command, *, default: bool) -> None:
         default=default,
         help="follow the run to its end",
     )
-    command.add("--timeout", type=seconds, metavar="DURATION", help="how long to follow, such as 30m (exit code 124)")
+    _timeout(command)
     command.add(
         "--progress",
         choices=[str(each) for each in Progress],
         default=str(Progress.AUTO),
         help="bars (tty), every line of the logs (plain) or nothing (quiet); auto: bars on a terminal, else plain",
     )
+
+
+def _timeout(command: Command) -> None:
+    command.add("--timeout", type=seconds, metavar="DURATION", help="how long to follow, such as 30m (exit code 124)")
+
+
+def _plain_http(command: Command) -> None:
+    command.add("--plain-http", action="store_true", help="the registry speaks HTTP without TLS")
 
 
 def _list(command: Command) -> None:
@@ -126,7 +134,7 @@ def _logs(command: Command) -> None:
     )
     command.add("--run", default="", help="id of the run, by default the current or last one")
     command.add("--tail", type=int, metavar="LINES", help="only the last lines of each pod")
-    command.add("--timeout", type=seconds, metavar="DURATION", help="how long to follow, such as 30m (exit code 124)")
+    _timeout(command)
     _access(command)
 
 
@@ -174,7 +182,7 @@ def _build(command: Command) -> None:
         metavar="REPOSITORY",
         help="where the folder is pushed, by default the image's",
     )
-    add("--plain-http", action="store_true", help="the registry speaks HTTP without TLS")
+    _plain_http(command)
     add("--force-conflicts", action="store_true", help="take over fields that another owner has set")
     add("--dry-run", action="store_true", help="print the resource; push and create nothing")
     _output(command, Format.JSON, Format.YAML)
@@ -199,7 +207,7 @@ def _inspect(command: Command) -> None:
         "name", metavar="NAME|IMAGE", help="name of a MultiArchBuild, or an image in a registry", complete="builds"
     )
     _output(command, Format.JSON, Format.YAML)
-    command.add("--plain-http", action="store_true", help="the registry speaks HTTP without TLS")
+    _plain_http(command)
     _access(command)
 
 

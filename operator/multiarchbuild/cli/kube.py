@@ -12,9 +12,10 @@ import urllib3
 import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError
 
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
+from multiarchbuild.oci.http import cause
 
 from .errors import CliError, NotFoundError, RefusedError, UnreachableError, UsageError
 
@@ -163,7 +164,7 @@ class Cluster:
         except ValueError as error:
             raise UnreachableError(f"{method} /{path}: the answer is no JSON object") from error
         except HTTPError as error:
-            raise UnreachableError(f"the API server does not answer: {_cause(error)}") from error
+            raise UnreachableError(f"the API server does not answer: {cause(error)}") from error
         return dict(answer)
 
     def stream(
@@ -193,7 +194,7 @@ class Cluster:
             if response.status >= 400:  # noqa: PLR2004 - HTTP
                 raise _refused(response.status, response.data)
         except HTTPError as error:
-            raise UnreachableError(f"the API server does not answer: {_cause(error)}") from error
+            raise UnreachableError(f"the API server does not answer: {cause(error)}") from error
         return response
 
     def _build(self, name: str) -> str:
@@ -221,9 +222,3 @@ def _refused(status: int, content: bytes) -> CliError:
     if status in {429, 500, 502, 503, 504}:
         return UnreachableError(f"the API server answered {status}: {message}")
     return RefusedError(message)
-
-
-def _cause(error: HTTPError) -> str:
-    cause: object = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-    text = str(cause)
-    return text.partition(">: ")[2] or text.partition("): ")[2] or text

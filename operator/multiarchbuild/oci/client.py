@@ -8,12 +8,12 @@ from typing import BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError
 
 from .auth import Authenticator
 from .credentials import Credentials
 from .errors import DeniedError, NotFoundError, RefusedError, RegistryError, UnreachableError
-from .http import Answer, TooLargeError, ask, same_origin
+from .http import Answer, TooLargeError, ask, cause, same_origin
 from .index import MEDIA_TYPES, Manifest
 from .names import Repository
 
@@ -181,8 +181,7 @@ class Client:
     def _without_answer(self, error: HTTPError) -> RegistryError:
         if isinstance(error, TooLargeError):
             return RefusedError(f"{self.repository.registry} sends too much: {error}")
-        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        return UnreachableError(f"{self.repository.registry} cannot be reached: {_plain(cause)}")
+        return UnreachableError(f"{self.repository.registry} cannot be reached: {cause(error)}")
 
     def _failure(self, method: str, response: Answer) -> RegistryError:
         kind: type[RegistryError]
@@ -215,9 +214,3 @@ def _join(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError:
         return url
-
-
-def _plain(error: BaseException) -> str:
-    """Return the message without the representation of a connection that urllib3 puts before it."""
-    text = str(error)
-    return text.partition(">: ")[2] or text.partition("): ")[2] or text

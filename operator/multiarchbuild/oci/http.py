@@ -6,7 +6,7 @@ from typing import BinaryIO, Final
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 LIMIT: Final = 4 * 1024 * 1024
 """Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
@@ -88,3 +88,9 @@ def _final(url: str, response: urllib3.BaseHTTPResponse) -> str:
         if past.redirect_location:
             url = urljoin(url, past.redirect_location)
     return url
+
+
+def cause(error: HTTPError) -> str:
+    """Return what is behind an error of urllib3, without the representation of a connection that it puts before it."""
+    text = str(error.reason if isinstance(error, MaxRetryError) and error.reason else error)
+    return text.partition(">: ")[2] or text.partition("): ")[2] or text

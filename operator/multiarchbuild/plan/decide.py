@@ -75,8 +75,8 @@ def decide(
             check = polling.advance(context, run, check.status)
             history = (_entry(run, progress.image, now), *history)
     status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
-    ended = progress is not None and progress.run.result is not None
-    moved = ended and runs.has_newer_artifact(context, run)
+    ended = progress.run if progress and progress.run.result is not None else None
+    moved = ended is not None and runs.newer_artifact(context, ended) is not None
     wake_at = earliest(progress.wake_at if progress else None, check.wake_at, now if moved else None)
     if held is not None and (run is None or run.result is not None):
         stated = admission.conditions(old.conditions, held, build.metadata.generation, now)

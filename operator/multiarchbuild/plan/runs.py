@@ -113,10 +113,9 @@ def _source_changed(
     context: Context, last: RunStatus, run: RunStatus, wanted: Fingerprint, found: Found | None
 ) -> RunStatus | None:
     """Return `run` for the source as it is now, or None where `last` has built that, or has failed to."""
-    artifact = context.artifact.source if context.artifact else None
     if found is not None:
         source, resolve = found.source, sources.found_by(found.pod, found.finished_at)
-    elif artifact is not None and has_newer_artifact(context, last):
+    elif (artifact := newer_artifact(context, last)) is not None:
         source, resolve = artifact, None
     else:
         return None
@@ -124,10 +123,10 @@ def _source_changed(
     return _update(run, id=run_id(context.build, wanted, run.request, source))
 
 
-def has_newer_artifact(context: Context, run: RunStatus | None) -> bool:
-    """Return whether Flux serves something else by now than what `run`, which has ended, was to build."""
+def newer_artifact(context: Context, run: RunStatus) -> SourceStatus | None:
+    """Return what Flux serves by now if it is something else than what `run`, which has ended, was to build."""
     artifact = context.artifact.source if context.artifact else None
-    return run is not None and artifact is not None and sources.differ(artifact, run.source)
+    return artifact if artifact is not None and sources.differ(artifact, run.source) else None
 
 
 def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:

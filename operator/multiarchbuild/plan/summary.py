@@ -1,6 +1,7 @@
 """Status as a whole, summarised here and nowhere else: conditions, columns of kubectl get, the limit of its size."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -137,15 +138,8 @@ def bounded(run: RunStatus) -> RunStatus:
     Messages are measured in bytes, so that `fit` need not cut them: what is said of a pod that goes on is made anew at
     each look, and would be cut differently once those beside it have been cut.
     """
-    run = _cut_tails(run, MAX_LOG_TAIL)
-    room = min(MAX_MESSAGE, _MESSAGES // max(len(run.platforms), 1))
-    steps = {"resolve": run.resolve, "publish": run.publish}
-    return _measured(run, MAX_MESSAGE).model_copy(
-        update={
-            "platforms": tuple(_measured_tries(entry, room) for entry in run.platforms),
-            **{name: _measured_tries(step, MAX_MESSAGE) for name, step in steps.items() if step},
-        }
-    )
+    each = min(MAX_MESSAGE, _MESSAGES // max(len(run.platforms), 1))
+    return _cut_messages(_cut_tails(run, MAX_LOG_TAIL), within, MAX_MESSAGE, each, share=4)
 
 
 def bounded_check(check: SourceCheck | None) -> SourceCheck | None:
@@ -161,8 +155,10 @@ def fit(status: Status) -> Status:
     while _size(status) >= MAX_BYTES and run is not None and room >= 1:
         run = _cut_tails(run, room)
         if room <= 256:  # noqa: PLR2004 - less of a log tells nothing
-            run = _cut_messages(run, room)
-            status = status.model_copy(update={"conditions": tuple(_cut(each, room) for each in status.conditions)})
+            run = _cut_messages(run, shorten, room, room)
+            status = status.model_copy(
+                update={"conditions": tuple(_cut(each, shorten, room) for each in status.conditions)}
+            )
         status = status.model_copy(update={"run": run})
         room //= 2
     return status
@@ -175,12 +171,17 @@ def _cut_tails(run: RunStatus, room: int) -> RunStatus:
     return run.model_copy(update={"platforms": tuple(map(cut, run.platforms))})
 
 
-def _cut_messages(run: RunStatus, room: int) -> RunStatus:
+_Cutter = Callable[[str, int], str]
+"""Returns a text cut to some room: `shorten` or `within`."""
+
+
+def _cut_messages(run: RunStatus, cutter: _Cutter, room: int, each: int, *, share: int = 1) -> RunStatus:
+    """Return `run` with its messages cut to `room`, of a platform to `each`; earlier tries get one part in `share`."""
     steps = {"resolve": run.resolve, "publish": run.publish}
-    return _cut(run, room).model_copy(
+    return _cut(run, cutter, room).model_copy(
         update={
-            "platforms": tuple(_cut_tried(entry, room) for entry in run.platforms),
-            **{name: _cut_tried(step, room) for name, step in steps.items() if step},
+            "platforms": tuple(_cut_tried(entry, cutter, each, share) for entry in run.platforms),
+            **{name: _cut_tried(step, cutter, room, share) for name, step in steps.items() if step},
         }
     )
 
@@ -188,30 +189,21 @@ def _cut_messages(run: RunStatus, room: int) -> RunStatus:
 _Tried = TypeVar("_Tried", StepStatus, PlatformStatus)
 
 
-def _cut_tried(tried: _Tried, room: int) -> _Tried:
-    tries = tuple(_cut(each, room) for each in tried.failed_attempts)
-    return _cut(tried, room).model_copy(update={"failed_attempts": tries})
+def _cut_tried(tried: _Tried, cutter: _Cutter, room: int, share: int) -> _Tried:
+    tries = tuple(_cut(each, cutter, room // share) for each in tried.failed_attempts)
+    return _cut(tried, cutter, room).model_copy(update={"failed_attempts": tries})
 
 
 _Told = TypeVar("_Told", Condition, RunStatus, StepStatus, PlatformStatus, FailedAttempt)
 
 
-def _cut(told: _Told, room: int) -> _Told:
-    return told.model_copy(update={"message": shorten(told.message, room)}) if told.message else told
+def _cut(told: _Told, cutter: _Cutter, room: int) -> _Told:
+    return told.model_copy(update={"message": cutter(told.message, room)}) if told.message else told
 
 
 def shorten(text: str, limit: int) -> str:
     """Return `text` in at most `limit` characters, and say so where it was cut."""
     return text if len(text) <= limit else text[: max(limit - len(_TRUNCATED), 0)] + _TRUNCATED[:limit]
-
-
-def _measured_tries(tried: _Tried, room: int) -> _Tried:
-    tries = tuple(_measured(each, room // 4) for each in tried.failed_attempts)
-    return _measured(tried, room).model_copy(update={"failed_attempts": tries})
-
-
-def _measured(told: _Told, room: int) -> _Told:
-    return told.model_copy(update={"message": within(told.message, room)}) if told.message else told
 
 
 def within(text: str, room: int) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError
 
 from multiarchbuild.api.reasons import Reason
+from multiarchbuild.oci.http import cause
 
 from .archive import MAX_BYTES
 from .errors import StepError
@@ -51,10 +52,8 @@ def download(mounts: Mounts, url: str, digest: str, file: Path, *, headers: Mapp
         # As it is: an archive that a server marks as compressed has its checksum over the compressed bytes.
         save(response.stream(_CHUNK, decode_content=False), digest, file, url)
     except HTTPError as error:
-        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        said = str(cause).partition(">: ")[2] or str(cause)
         host = urlsplit(url).netloc
-        raise StepError(Reason.SOURCE_UNREACHABLE, f"{host} cannot be reached: {said}. {hint}") from error
+        raise StepError(Reason.SOURCE_UNREACHABLE, f"{host} cannot be reached: {cause(error)}. {hint}") from error
 
 
 def save(chunks: Iterable[bytes], digest: str, file: Path, what: str) -> None:
