@@ -63,6 +63,7 @@ FULL: Object = {
         "strategy": "Native",
         "nativeWait": "0s",
         "resources": _RESOURCES,
+        "pendingTimeout": "20m",
         "nodeSelector": {"pool": "builders"},
         "tolerations": [_TOLERATION],
         "affinity": _AFFINITY,

@@ -108,6 +108,8 @@ REFUSED = (
     Refused(".scheduling.resources.requests", {"CPU!": "1"}, "the name of a resource is cpu, memory"),
     Refused(".scheduling.nodeSelector", {"/pool": "a"}, _NAMES_A_LABEL),
     Refused(".scheduling.nodeSelector.*", "a b", "a label value consists of"),
+    Refused(".scheduling.nodeSelector", {"kubernetes.io/os": "windows"}, "builders run on Linux"),
+    Refused(".scheduling.pendingTimeout", "0m0s", "a pod needs time to get a node: write 90s, 10m or 1h"),
     Refused(".scheduling.tolerations.*.key", "a b", "a taint key is <name> or <domain>/<name>"),
     Refused(".scheduling.tolerations.*.value", "a b", "a taint value consists of"),
     Refused(".scheduling.tolerations.*", {"operator": "Equal", "value": "a"}, "a toleration with operator Equal needs"),

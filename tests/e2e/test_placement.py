@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.fixture import Cluster
 from tests.support import watch
-from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, inline, platform
+from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, condition, inline, platform
 
 pytestmark = pytest.mark.e2e
 
@@ -111,6 +111,64 @@ def test_one_platform_may_be_placed_otherwise(tenant: Tenant) -> None:
     assert resources == {"buildkitd": {"requests": {"cpu": "10m", "memory": "3Gi"}, "limits": {"memory": "3Gi"}}}
 
 
+def test_a_node_selector_for_one_architecture_means_qemu_for_the_other(tenant: Tenant) -> None:
+    selector = {"kubernetes.io/arch": "amd64"}
+    status = arm64(tenant, "auto", nodeSelector=selector).succeeded()
+    assert (entry(status)["mode"], entry(status)["node"]) == ("Emulated", "n-amd64")
+
+    # Where QEMU is excluded too nothing is started, and who wrote it is told at once.
+    native = arm64(tenant, "native", strategy="Native", nodeSelector=selector)
+    status = native.until(lambda status: condition(status, "Stalled"), 30)
+    ready = condition(status, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    assert "scheduling.nodeSelector excludes every node where linux/arm64 is native" in ready["message"]
+    assert native.pods() == []
+    native.patch(scheduling={"overrides": [{"platform": ARM64, "nodeSelector": {"kubernetes.io/arch": "arm64"}}]})
+    assert entry(native.succeeded())["mode"] == "Native"
+
+
+def test_a_pod_that_waits_follows_the_nodes_and_not_for_ever(cluster: Cluster, tenant: Tenant) -> None:
+    label = "multiarch.build/qemu-s390x"
+    scheduling = {
+        "strategy": "Emulated",
+        "resources": {"requests": {"cpu": "1000"}},
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    }
+    cluster.kubectl("label", "node", "n-amd64", f"{label}=true")
+    try:
+        build = tenant.build(platforms=["linux/s390x"], scheduling=scheduling)
+        status = build.until(lambda status: reason(status, "linux/s390x") == "Unschedulable", 30)
+        (pod,) = build.pods()
+        assert pod["spec"]["nodeSelector"][label] == "true"
+    finally:
+        cluster.kubectl("label", "node", "n-amd64", f"{label}-")
+    # Without the label any node will do, for BuildKit brings QEMU along: a pod that asks for less takes its place.
+    first = platform(status, "linux/s390x")["pod"]
+    status = build.until(lambda status: platform(status, "linux/s390x").get("pod") != first, 30)
+    watch.wait_for(
+        tenant.target,
+        *("pods", "-n", tenant.namespace, "-l", selector(build)),
+        until=lambda pods: (
+            [pod["metadata"]["name"] for pod in pods.values()] == [platform(status, "linux/s390x")["pod"]]
+        ),
+        seconds=30,
+    )
+    (pod,) = build.pods()
+    assert label not in pod["spec"]["nodeSelector"]
+    assert platform(status, "linux/s390x")["attempt"] == 1
+
+    # Who has set a limit to waiting is told when it is reached, and nothing stays behind.
+    build.patch(retries=1, scheduling={"pendingTimeout": "3s"})
+    status = build.failed("SchedulingTimedOut")
+    failed = platform(status, "linux/s390x")
+    assert (failed["attempt"], [each["reason"] for each in failed["failedAttempts"]]) == (2, ["SchedulingTimedOut"])
+    assert "got no node within 3s (scheduling.pendingTimeout)" in failed["message"]
+    assert "Insufficient cpu" in failed["message"]
+    watch.wait_for(
+        tenant.target, *("pods", "-n", tenant.namespace), until=lambda pods: not pods, seconds=30, why="no pod is left"
+    )
+
+
 def arm64(tenant: Tenant, name: str, **scheduling: Any) -> Build:
     """Make a build for arm64."""
     return tenant.build(name, platforms=[ARM64], output={"image": tenant.image(name)}, scheduling=scheduling)
@@ -120,8 +178,8 @@ def entry(status: Status) -> dict[str, Any]:
     return platform(status, ARM64)
 
 
-def reason(status: Status) -> str:
-    return str(entry(status).get("reason", "")) if status.get("run", {}).get("platforms") else ""
+def reason(status: Status, name: str = ARM64) -> str:
+    return str(platform(status, name).get("reason", "")) if status.get("run", {}).get("platforms") else ""
 
 
 def selector(build: Build) -> str:

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     SOURCE_UNREACHABLE = "SourceUnreachable"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     REGISTRY_ERROR = "RegistryError"
+    SCHEDULING_TIMED_OUT = "SchedulingTimedOut"
     BUILDER_LOST = "BuilderLost"
     BUILDER_EVICTED = "BuilderEvicted"
     BUILDER_OUT_OF_MEMORY = "BuilderOutOfMemory"
@@ -80,6 +81,7 @@ _RETRYABLE = frozenset(
         Reason.SOURCE_UNREACHABLE,
         Reason.REGISTRY_UNREACHABLE,
         Reason.REGISTRY_ERROR,
+        Reason.SCHEDULING_TIMED_OUT,
         Reason.BUILDER_LOST,
         Reason.BUILDER_EVICTED,
         Reason.BUILDER_OUT_OF_MEMORY,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .reasons import Reason
 from .resource import CANCEL_ANNOTATION, FLUX_RECONCILE_ANNOTATION, GROUP, KIND, REBUILD_ANNOTATION, VERSION
 from .schema import VALIDATIONS
 
@@ -69,7 +70,9 @@ def _type(field: Mapping[str, Any]) -> str:
 
 def _bounds(field: Mapping[str, Any]) -> str:
     said = []
-    if "enum" in field:
+    if field.get("enum") == list(Reason):
+        said.append("one of the [reasons](troubleshooting.md)")
+    elif "enum" in field:
         said.append("one of " + ", ".join(f"`{value}`" if value else "empty" for value in field["enum"]))
     if "minimum" in field and "maximum" in field:
         said.append(f"{field['minimum']} to {field['maximum']}")

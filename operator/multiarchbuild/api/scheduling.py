@@ -46,6 +46,10 @@ NodeLabels = Annotated[
     ],
     Field(max_length=32),
     keys_match(_LABEL_KEY, "a label key is <name> or <domain>/<name>, such as kubernetes.io/os", longest=317),
+    Rule(
+        "!('kubernetes.io/os' in self) || self['kubernetes.io/os'] == 'linux'",
+        "builders run on Linux, also for Windows platforms: remove kubernetes.io/os",
+    ),
 ]
 
 
@@ -216,6 +220,12 @@ class Scheduling(Model):
     """Auto: native, else QEMU. Native: never QEMU. Emulated: always QEMU. Cross: one builder makes every platform."""
     native_wait: Duration = "2m"
     """With Auto, how long to wait for a native node, which an autoscaler may bring, before QEMU is used; 0s: none."""
+    pending_timeout: (
+        Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a pod needs time to get a node: write 90s, 10m or 1h")]
+        | None
+    ) = None
+    """How long a builder may wait for a node before the try counts as failed and another follows, within spec.retries;
+    by default as long as the run may take."""
     resources: Resources = Resources()
     """Compute resources of each builder."""
     node_selector: NodeLabels = Field(default_factory=dict)

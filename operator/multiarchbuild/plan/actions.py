@@ -11,11 +11,13 @@ from .children import Role
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a builder goes: merged into the pod's own nodeSelector."""
+    """Where a builder goes."""
 
     mode: Mode
-    node_labels: tuple[tuple[str, str], ...]
-    """Labels that the node must have, as (key, value), sorted."""
+    node_selector: tuple[tuple[str, str], ...]
+    """The pod's nodeSelector as (key, value), sorted: what spec demands and what the mode does."""
+    slug: str = ""
+    """What tells its pod from those that ask for other nodes in the same attempt; empty for the likeliest."""
 
 
 @dataclass(frozen=True, slots=True)

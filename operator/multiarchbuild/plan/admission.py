@@ -9,6 +9,7 @@ from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 
+from .builds import contradictions
 from .others import Other
 from .policy import Policy
 from .rules import refusal
@@ -22,7 +23,7 @@ LOOK_AGAIN = timedelta(seconds=30)
 class Held:
     """A run that is wanted and may not start."""
 
-    reason: Literal[Reason.POLICY_DENIED, Reason.QUEUED]
+    reason: Literal[Reason.INVALID_SPEC, Reason.POLICY_DENIED, Reason.QUEUED]
     message: str
 
 
@@ -30,6 +31,8 @@ def held(build: MultiArchBuild, others: Sequence[Other], policy: Policy, now: da
     """Return what keeps `build`, which wants a run, from starting it."""
     if message := refusal(build, policy):
         return Held(Reason.POLICY_DENIED, message)
+    if message := contradictions(build, policy):
+        return Held(Reason.INVALID_SPEC, message)
     run = build.status.run
     if run is not None and run.result is None:
         # It has its turn already: the new run takes the place of the old one.
@@ -43,7 +46,7 @@ def held(build: MultiArchBuild, others: Sequence[Other], policy: Policy, now: da
 
 def conditions(old: tuple[Condition, ...], held: Held, generation: int, now: datetime) -> tuple[Condition, ...]:
     """Return the conditions of a build whose run is held: Stalled when somebody has to act, else Reconciling."""
-    denied = held.reason is Reason.POLICY_DENIED
+    denied = held.reason is not Reason.QUEUED
     stated: tuple[tuple[ConditionType, Literal["True", "False", "Unknown"]], ...] = (
         (ConditionType.READY, "False" if denied else "Unknown"),
         (ConditionType.STALLED if denied else ConditionType.RECONCILING, "True"),

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from multiarchbuild.api.durations import parse_duration
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Built, Failure, Published, Resolved, Source
 from multiarchbuild.api.scheduling import Strategy
 from multiarchbuild.api.spec import Spec
@@ -19,7 +21,8 @@ from .children import Pod, Role
 from .context import Context, earliest, retry_at
 from .identity import builder_name, builder_slug, inputs_name
 from .outcome import Going, outcome
-from .placement import Choice, choose, wish
+from .placement import Choice, choose, contradiction, wish
+from .policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ def builders(spec: Spec) -> tuple[Builder, ...]:
     groups = [together] if together else []
     groups += [[name] for name in spec.platforms if name not in together]
     return tuple(Builder(tuple(map(Platform.parse, names)), tuple(names)) for names in groups)
+
+
+def contradictions(build: MultiArchBuild, policy: Policy) -> str:
+    """Return what no nodes could ever make true of what `build` asks of them, or nothing."""
+    scheduling, namespace = build.spec.scheduling, build.metadata.namespace
+    wishes = (wish(scheduling, each.platforms, each.names, namespace) for each in builders(build.spec))
+    return "; ".join(filter(None, (contradiction(wanted, policy) for wanted in wishes)))
 
 
 def advance(
@@ -91,13 +101,7 @@ def _start(
 ) -> BuildProgress:
     choice = _choose(context, run, builder)
     action = StartBuild(
-        name=builder_name(
-            context.build,
-            run.id,
-            builder_slug(builder.platforms),
-            emulated=choice.placement.mode is Mode.EMULATED,
-            attempt=attempt,
-        ),
+        name=builder_name(context.build, run.id, builder_slug(builder.platforms), choice.placement.slug, attempt),
         run_id=run.id,
         attempt=attempt,
         inputs=inputs_name(context.build, run.id),
@@ -139,17 +143,35 @@ def _going(
         running = _update(entry, phase=Phase.RUNNING, reason=Reason.BUILDING, message=None)
         return BuildProgress(running, actions)
     if pod.node is None:
-        choice = _choose(context, run, builder)
-        if choice.placement.mode is Mode.EMULATED and pod.mode == Mode.NATIVE:
-            # The native pod still waits for a node: QEMU takes its place, in the same attempt.
-            return _start(context, run, builder, source, attempt=entry.attempt, failed_attempts=entry.failed_attempts)
-        reason, message = choice.reason, choice.message
-        if reason is Reason.PENDING and pod.unschedulable:
-            reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
-        waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
-        return BuildProgress(waiting, actions, wake_at=choice.wait_until)
+        return _without_node(context, run, builder, entry, pod, source, actions)
     message = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_reason else "starting the builder"
     return BuildProgress(_update(entry, phase=Phase.PENDING, reason=Reason.PENDING, message=message), actions)
+
+
+def _without_node(
+    context: Context,
+    run: RunStatus,
+    builder: Builder,
+    entry: PlatformStatus,
+    pod: Pod,
+    source: Source | None,
+    actions: tuple[AnnotateSource, ...],
+) -> BuildProgress:
+    """Return where a builder stands whose pod waits for a node."""
+    choice = _choose(context, run, builder)
+    if choice.placement.slug != pod.placement:
+        # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
+        return _start(context, run, builder, source, attempt=entry.attempt, failed_attempts=entry.failed_attempts)
+    reason, message = choice.reason, choice.message
+    if reason is Reason.PENDING and pod.unschedulable:
+        reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
+    patience = context.build.spec.scheduling.pending_timeout
+    until = pod.created_at + parse_duration(patience) if patience else None
+    if until is not None and context.now >= until:
+        waited = f"pod {pod.name} got no node within {patience} (scheduling.pendingTimeout)"
+        return _failed(context, entry, Failure(reason=Reason.SCHEDULING_TIMED_OUT, message=f"{waited}: {message}"))
+    waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
+    return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until))
 
 
 def _choose(context: Context, run: RunStatus, builder: Builder) -> Choice:

@@ -21,6 +21,8 @@ PLATFORMS_ANNOTATION = f"{GROUP}/platforms"
 """Annotation of a build pod: its platforms, separated by commas."""
 MODE_ANNOTATION = f"{GROUP}/mode"
 """Annotation of a build pod: Native, Emulated or Cross."""
+PLACEMENT_ANNOTATION = f"{GROUP}/placement"
+"""Annotation of a build pod: which of the placements of its platform it has; the likeliest has none."""
 STEP_CONTAINER = "step"
 """Name of the container in every pod that runs the step; buildkitd is a sidecar beside it."""
 BUILDKITD_CONTAINER = "buildkitd"
@@ -66,6 +68,8 @@ class Pod:
     deleting: bool
     phase: str
     node: str | None
+    placement: str
+    """Which of the placements of its platform it has; its nodeSelector can't be changed, and others may add to it."""
     step_started_at: datetime | None
     """When the step container started, while it runs or after."""
     ended: Ended | None
@@ -132,6 +136,7 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
         deleting="deletionTimestamp" in meta,
         phase=status.get("phase", "Pending"),
         node=manifest.get("spec", {}).get("nodeName"),
+        placement=annotations.get(PLACEMENT_ANNOTATION, ""),
         step_started_at=_started(step.get("state", {})),
         ended=_ended(step.get("state", {}).get("terminated")),
         waiting_reason=waiting.get("reason", ""),

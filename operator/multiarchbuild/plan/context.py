@@ -36,13 +36,20 @@ class Context:
         return self.build.spec.source.flux is not None and (self.artifact is None or self.artifact.source is None)
 
     def pod(self, run: str, role: Role, platforms: tuple[Platform, ...] = ()) -> Pod | None:
-        """Return the newest pod with this part in `run`: of the last attempt, and of that the last created."""
+        """Return the newest pod with this part in `run`: of the last attempt, and of that the last created.
+
+        Of two that were created in the same second, the one that is being deleted was replaced by the other.
+        """
         matching = [
             pod
             for pod in self.pods
             if (pod.run_id, pod.role) == (run, role) and (role is not Role.BUILD or pod.platforms == platforms)
         ]
-        return max(matching, key=lambda pod: (pod.attempt, pod.created_at, pod.mode == "Emulated"), default=None)
+        return max(
+            matching,
+            key=lambda pod: (pod.attempt, pod.created_at, not pod.deleting, pod.mode == "Emulated"),
+            default=None,
+        )
 
     @property
     def timeout(self) -> timedelta:

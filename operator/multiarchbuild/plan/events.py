@@ -55,7 +55,10 @@ def _conditions(old: Status, new: Status) -> Iterator[EventRecord]:
         key = f"{entry.reason}/{entry.observed_generation}/{entry.last_transition_time:%Y%m%dT%H%M%S}"
         known = before.get((entry.type, entry.reason))
         match entry.type, entry.reason:
-            case (ConditionType.READY, Reason.POLICY_DENIED) | (ConditionType.TAG_CONFLICT, Reason.TAG_CONFLICT):
+            case (ConditionType.READY, Reason.POLICY_DENIED | Reason.INVALID_SPEC) | (
+                ConditionType.TAG_CONFLICT,
+                Reason.TAG_CONFLICT,
+            ):
                 if known is None or known.message != entry.message:
                     yield EventRecord(f"{key}/{entry.message}", "Warning", entry.reason, entry.message)
             case ConditionType.READY, Reason.QUEUED:

@@ -56,9 +56,9 @@ def step_name(build: MultiArchBuild, run: str, step: str, attempt: int) -> str:
     return _name(build.metadata.name, run, f"{step}-{attempt}")
 
 
-def builder_name(build: MultiArchBuild, run: str, builder: str, *, emulated: bool, attempt: int) -> str:
-    """Return the name of a build pod. A fallback to QEMU is no further attempt but another pod."""
-    return _name(build.metadata.name, run, f"{builder}-{'qemu-' if emulated else ''}{attempt}")
+def builder_name(build: MultiArchBuild, run: str, builder: str, placement: str, attempt: int) -> str:
+    """Return the name of a build pod. A fallback to QEMU, or to other nodes, is no further attempt but another pod."""
+    return _name(build.metadata.name, run, "-".join(filter(None, (builder, placement, str(attempt)))))
 
 
 def builder_slug(platforms: tuple[Platform, ...]) -> str:

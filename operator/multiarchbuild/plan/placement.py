@@ -19,8 +19,6 @@ from .policy import Policy
 
 ARCH_LABEL = "kubernetes.io/arch"
 OS_LABEL = "kubernetes.io/os"
-Labels = tuple[tuple[str, str], ...]
-"""Labels that a node must have, as (key, value)."""
 AARCH32_LABEL = "multiarch.build/aarch32"
 """Set to true on arm64 nodes that run 32-bit programs; many arm64 servers cannot."""
 
@@ -86,25 +84,45 @@ def choose(wanted: Wish, nodes: Sequence[Node], policy: Policy, *, native_deadli
             return _auto(wanted, nodes, policy, native_deadline, now)
 
 
+def contradiction(wanted: Wish, policy: Policy) -> str:
+    """Return why no node can ever do what is asked for, whatever nodes there are, or nothing."""
+    if wanted.strategy not in {Strategy.NATIVE, Strategy.AUTO} or _possible(_native_placements(wanted), wanted):
+        return ""
+    if wanted.strategy is Strategy.AUTO and not policy.emulation.refusal(wanted.namespace):
+        return ""
+    (platform,) = wanted.platforms
+    needs = " or ".join(_labels(placement, wanted) for placement in _native_placements(wanted))
+    allow = ", or set its strategy to Auto to allow QEMU" if wanted.strategy is Strategy.NATIVE else ""
+    return (
+        f"scheduling.nodeSelector excludes every node where {platform} is native, which has {needs}: remove the label, "
+        f"or give the platform another value in scheduling.overrides{allow}"
+    )
+
+
 def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
-    options = _native_labels(wanted.platforms[0])
+    options = _possible(_native_placements(wanted), wanted) or _native_placements(wanted)
     fitting = _first_fitting(options, wanted, nodes)
     if fitting is not None:
-        return Choice(Placement(Mode.NATIVE, fitting), Reason.PENDING, _STARTING)
+        return Choice(fitting, Reason.PENDING, _STARTING)
     message = f"{_missing(wanted)}: add one, or set scheduling.strategy to Auto to allow QEMU"
-    return Choice(Placement(Mode.NATIVE, options[0]), Reason.NO_BUILDER, message)
+    return Choice(options[0], Reason.NO_BUILDER, message)
 
 
 def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
-    options = _emulator_labels(wanted, policy)
+    options = _emulated_placements(wanted, policy)
     fitting = None if policy.emulation.refusal(wanted.namespace) else _first_fitting(options, wanted, nodes)
     if fitting is not None:
-        return Choice(Placement(Mode.EMULATED, fitting), Reason.PENDING, _STARTING)
-    # The pod asks for the least that serves: its labels can't change when a node joins.
-    return Choice(Placement(Mode.EMULATED, options[-1]), Reason.NO_BUILDER, _no_emulator(wanted, policy))
+        return Choice(fitting, Reason.PENDING, _STARTING)
+    # The pod asks for the least that serves: the first node that joins may be any of them.
+    return Choice(options[-1], Reason.NO_BUILDER, _no_emulator(wanted, policy))
 
 
 def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
+    if not _possible(_native_placements(wanted), wanted):
+        # Nothing to wait for: nodeSelector demands another architecture.
+        emulated = _emulated(wanted, nodes, policy)
+        excluded = "nodeSelector excludes native nodes: using QEMU"
+        return emulated if emulated.reason is Reason.NO_BUILDER else replace(emulated, message=excluded)
     native = _native(wanted, nodes)
     if native.reason is not Reason.NO_BUILDER:
         return native
@@ -119,53 +137,68 @@ def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: 
 
 
 def _cross(wanted: Wish, nodes: Sequence[Node]) -> Choice:
-    labels = ((OS_LABEL, "linux"),)
-    if _first_fitting((labels,), wanted, nodes) is None:
+    anywhere = _placement(wanted, Mode.CROSS, {})
+    if _first_fitting((anywhere,), wanted, nodes) is None:
         return Choice(
-            Placement(Mode.CROSS, labels),
+            anywhere,
             Reason.NO_BUILDER,
             "no Ready, schedulable Linux node fits nodeSelector, tolerations and affinity: add one or relax them",
         )
-    return Choice(Placement(Mode.CROSS, labels), Reason.PENDING, _STARTING)
+    return Choice(anywhere, Reason.PENDING, _STARTING)
 
 
-def _native_labels(platform: Platform) -> tuple[Labels, ...]:
-    """Return the label sets of nodes that run `platform` natively, the likeliest first."""
-    linux = (OS_LABEL, "linux")
+def _native_placements(wanted: Wish) -> tuple[Placement, ...]:
+    """Return where the platform is native, the likeliest first."""
+    platform = wanted.platforms[0]
+    labels: list[dict[str, str]]
     match platform.architecture, platform.variant:
         case "386", _:
-            architectures = [[(ARCH_LABEL, "amd64")], [(ARCH_LABEL, "386")]]
+            labels = [{ARCH_LABEL: "amd64"}, {ARCH_LABEL: "386"}]
         case "arm", _:
-            architectures = [[(ARCH_LABEL, "arm64"), (AARCH32_LABEL, "true")], [(ARCH_LABEL, "arm")]]
+            labels = [{ARCH_LABEL: "arm64", AARCH32_LABEL: "true"}, {ARCH_LABEL: "arm"}]
         case architecture, "":
-            architectures = [[(ARCH_LABEL, architecture)]]
+            labels = [{ARCH_LABEL: architecture}]
         case architecture, variant:
             # What a CPU can do beyond its architecture is in no well-known label: the node must say so itself.
-            architectures = [[(ARCH_LABEL, architecture), (f"multiarch.build/{architecture}-{variant}", "true")]]
-    return tuple(tuple(sorted([*labels, linux])) for labels in architectures)
+            labels = [{ARCH_LABEL: architecture, f"multiarch.build/{architecture}-{variant}": "true"}]
+    first, *others = (_placement(wanted, Mode.NATIVE, each) for each in labels)
+    return (first, *(replace(other, slug=f"on-{dict(other.node_selector)[ARCH_LABEL]}") for other in others))
 
 
-def _emulator_labels(wanted: Wish, policy: Policy) -> tuple[Labels, ...]:
-    """Return the label sets of nodes that emulate the platform, the better first."""
-    labelled: Labels = ((OS_LABEL, "linux"), (qemu_label(wanted.platforms[0].architecture), "true"))
-    bundled = policy.emulation.bundled and not policy.emulation.refusal(wanted.namespace)
-    return (labelled, ((OS_LABEL, "linux"),)) if bundled else (labelled,)
+def _emulated_placements(wanted: Wish, policy: Policy) -> tuple[Placement, ...]:
+    """Return where the platform is emulated, the better first."""
+    label = {qemu_label(wanted.platforms[0].architecture): "true"}
+    labelled = _placement(wanted, Mode.EMULATED, label, slug="qemu")
+    if not policy.emulation.bundled or policy.emulation.refusal(wanted.namespace):
+        return (labelled,)
+    return (labelled, _placement(wanted, Mode.EMULATED, {}, slug="qemu-bundled"))
 
 
-def _first_fitting(options: tuple[Labels, ...], wanted: Wish, nodes: Sequence[Node]) -> Labels | None:
-    return next((labels for labels in options if any(fits(node, labels, wanted) for node in nodes)), None)
+def _placement(wanted: Wish, mode: Mode, labels: Mapping[str, str], slug: str = "") -> Placement:
+    selector = {**wanted.node_selector, OS_LABEL: "linux", **labels}
+    return Placement(mode, tuple(sorted(selector.items())), slug)
 
 
-def fits(node: Node, labels: Labels, wanted: Wish) -> bool:
-    """Return whether a pod with these labels and this wish may go to `node`.
+def _possible(options: Sequence[Placement], wanted: Wish) -> tuple[Placement, ...]:
+    """Return those of `options` whose labels are not at odds with the nodeSelector of spec."""
+    demanded = wanted.node_selector.items()
+    return tuple(each for each in options if all(dict(each.node_selector)[key] == value for key, value in demanded))
+
+
+def _first_fitting(options: Sequence[Placement], wanted: Wish, nodes: Sequence[Node]) -> Placement | None:
+    possible = _possible(options, wanted)
+    return next((each for each in possible if any(fits(node, each, wanted) for node in nodes)), None)
+
+
+def fits(node: Node, placement: Placement, wanted: Wish) -> bool:
+    """Return whether a pod with this placement and this wish may go to `node`.
 
     Free resources are the scheduler's to judge.
     """
     return (
         node.ready
         and node.schedulable
-        and all(node.labels.get(key) == value for key, value in labels)
-        and all(node.labels.get(key) == value for key, value in wanted.node_selector.items())
+        and all(node.labels.get(key) == value for key, value in placement.node_selector)
         and _tolerates(node, wanted.tolerations)
         and _matches(node, wanted.affinity)
     )
@@ -219,10 +252,19 @@ def _holds(labels: Mapping[str, str], requirement: NodeRequirement) -> bool:
 
 
 def _missing(wanted: Wish) -> str:
-    options = _native_labels(wanted.platforms[0])
-    labels = ", ".join(f"{key}={value}" for key, value in options[0] if key != OS_LABEL)
+    options = _possible(_native_placements(wanted), wanted) or _native_placements(wanted)
     narrowed = wanted.node_selector or wanted.affinity
-    return f"no Ready, schedulable node with {labels}" + (" fits nodeSelector and affinity" if narrowed else "")
+    where = _labels(options[0], wanted)
+    return f"no Ready, schedulable node with {where}" + (" fits nodeSelector and affinity" if narrowed else "")
+
+
+def _labels(placement: Placement, wanted: Wish) -> str:
+    """Return the labels that the mode demands, without those that spec does."""
+    return ", ".join(
+        f"{key}={value}"
+        for key, value in placement.node_selector
+        if key == ARCH_LABEL or (key != OS_LABEL and wanted.node_selector.get(key) != value)
+    )
 
 
 def _no_emulator(wanted: Wish, policy: Policy) -> str:

@@ -11,6 +11,7 @@ from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import (
     ATTEMPT_LABEL,
     MODE_ANNOTATION,
+    PLACEMENT_ANNOTATION,
     PLATFORMS_ANNOTATION,
     ROLE_LABEL,
     STEP_CONTAINER,
@@ -69,6 +70,8 @@ def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict
         PLATFORMS_ANNOTATION: ",".join(map(str, action.platforms)),
         MODE_ANNOTATION: str(action.placement.mode),
     }
+    if action.placement.slug:
+        annotations[PLACEMENT_ANNOTATION] = action.placement.slug
     if action.source:
         source = action.source.model_dump(mode="json", by_alias=True, exclude_none=True)
         annotations[mounts.SOURCE_ANNOTATION] = json.dumps(source, ensure_ascii=False, separators=(",", ":"))
@@ -140,13 +143,11 @@ def _step(policy: Policy, arguments: Sequence[str], mounted: Sequence[Volume]) -
 
 def _scheduling(action: StartBuild, build: MultiArchBuild) -> dict[str, Any]:
     scheduling, override = build.spec.scheduling, _override(action, build)
-    selector = {"kubernetes.io/os": "linux", **scheduling.node_selector}
-    tolerations = list(scheduling.tolerations)
-    if override:
-        selector |= override.node_selector
-        tolerations += override.tolerations
-    result: dict[str, Any] = {"nodeSelector": {**selector, **dict(action.placement.node_labels)}}
-    result["tolerations"] = _tolerations(tolerations)
+    tolerations = [*scheduling.tolerations, *(override.tolerations if override else ())]
+    result: dict[str, Any] = {
+        "nodeSelector": dict(action.placement.node_selector),
+        "tolerations": _tolerations(tolerations),
+    }
     if affinity := override.affinity if override and override.affinity else scheduling.affinity:
         result["affinity"] = _dump(affinity)
     return result

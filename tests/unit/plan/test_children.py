@@ -44,6 +44,7 @@ def test_a_pod_that_was_just_created() -> None:
         deleting=False,
         phase="Pending",
         node=None,
+        placement="",
         step_started_at=None,
         ended=None,
         waiting_reason="",
@@ -62,11 +63,12 @@ def test_what_a_build_pod_builds() -> None:
     annotations = {
         "multiarch.build/platforms": "linux/amd64,linux/arm/v7",
         "multiarch.build/mode": "Cross",
+        "multiarch.build/placement": "on-arm",
         "multiarch.build/source": "{}",
     }
     seen = pod(annotations=annotations)
     assert seen.platforms == (Platform.parse("linux/amd64"), Platform.parse("linux/arm/v7"))
-    assert (seen.mode, seen.source_annotation) == ("Cross", "{}")
+    assert (seen.mode, seen.placement, seen.source_annotation) == ("Cross", "on-arm", "{}")
 
 
 def test_a_pod_with_a_node() -> None:

@@ -38,9 +38,9 @@ def names_of(name: str) -> list[str]:
         inputs_name(named, run),
         *(step_name(named, run, step, attempt) for step in (Role.RESOLVE, Role.PUBLISH) for attempt in (1, 11)),
         *(
-            builder_name(named, run, builder, emulated=emulated, attempt=attempt)
+            builder_name(named, run, builder, placement, attempt)
             for builder in builders
-            for emulated in (False, True)
+            for placement in ("", "on-386", "qemu", "qemu-bundled")
             for attempt in (1, 11)
         ),
     ]

@@ -8,10 +8,10 @@ import pytest
 
 from multiarchbuild.api.platforms import SUPPORTED, Platform
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.scheduling import Scheduling
+from multiarchbuild.api.scheduling import Scheduling, Strategy
 from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.children import Node
-from multiarchbuild.plan.placement import Choice, choose, wish
+from multiarchbuild.plan.placement import Choice, choose, contradiction, wish
 from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import BOTH, START, node
 
@@ -43,7 +43,7 @@ def placed(
 
 def labels(choice: Choice) -> dict[str, str]:
     """Return what the node must be labelled with, apart from its operating system."""
-    found = dict(choice.placement.node_labels)
+    found = dict(choice.placement.node_selector)
     assert found.pop("kubernetes.io/os") == "linux"
     return found
 
@@ -212,13 +212,13 @@ def test_which_node_is_native(platform: str, where: Node, *, native: bool) -> No
     assert choice.reason is (Reason.PENDING if native else Reason.NO_BUILDER)
     assert choice.placement.mode is Mode.NATIVE
     if native:
-        assert all(where.labels[key] == value for key, value in choice.placement.node_labels)
+        assert all(where.labels[key] == value for key, value in choice.placement.node_selector)
 
 
 @pytest.mark.parametrize("platform", SUPPORTED)
 def test_every_platform_has_a_native_node_and_a_qemu(platform: str) -> None:
     wanted = placed((), platform, strategy="Native")
-    (made,) = (node("x", labels=dict(wanted.placement.node_labels)),)
+    (made,) = (node("x", labels=dict(wanted.placement.node_selector)),)
     assert placed((made,), platform, strategy="Native").reason is Reason.PENDING
     architecture = platform.split("/")[1]
     emulating = node("sparc", labels={f"multiarch.build/qemu-{architecture}": "true"})
@@ -389,6 +389,52 @@ def test_override_for_a_platform(override: dict[str, Any], mode: Mode, reason: R
 def test_a_builder_of_several_platforms_has_no_override(platform: str) -> None:
     overrides = [{"platform": platform, "nodeSelector": {"pool": "graviton"}}]
     assert placed(BOTH, AMD64, ARM64, strategy="Cross", overrides=overrides).reason is Reason.PENDING
+
+
+ARCHITECTURE = "kubernetes.io/arch"
+EXCLUDED: dict[str, tuple[str, dict[str, Any], Mapping[str, Any], str]] = {
+    "native, another architecture": (ARM64, {"strategy": "Native"}, {}, "set its strategy to Auto"),
+    "auto, QEMU not allowed": (ARM64, {}, NOT_ALLOWED, f"{ARCHITECTURE}=arm64"),
+    "native, neither of two": (
+        "linux/arm/v7",
+        {"strategy": "Native"},
+        {},
+        f"{ARCHITECTURE}=arm64, multiarch.build/aarch32=true or {ARCHITECTURE}=arm:",
+    ),
+    "auto, QEMU": (ARM64, {}, {}, ""),
+    "emulated": (ARM64, {"strategy": "Emulated"}, {}, ""),
+    "cross": (ARM64, {"strategy": "Cross"}, {}, ""),
+    "native, its architecture": (AMD64, {"strategy": "Native"}, {}, ""),
+    "native, overridden": (
+        ARM64,
+        {"strategy": "Native", "overrides": [{"platform": ARM64, "nodeSelector": {ARCHITECTURE: "arm64"}}]},
+        {},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("platform", "scheduling", "policy", "said"), EXCLUDED.values(), ids=EXCLUDED)
+def test_a_node_selector_for_another_architecture(
+    platform: str, scheduling: dict[str, Any], policy: Mapping[str, Any], said: str
+) -> None:
+    asked = Scheduling.model_validate({"nodeSelector": {ARCHITECTURE: "amd64"}, **scheduling})
+    wanted = wish(asked, (Platform.parse(platform),), (platform,))
+    message = contradiction(wanted, Policy.model_validate(policy))
+    assert said in message
+    assert bool(message) is bool(said)
+
+
+def test_auto_waits_for_no_native_node_that_node_selector_excludes() -> None:
+    choice = placed(BOTH, waited=timedelta(), nodeSelector={ARCHITECTURE: "amd64"})
+    assert (choice.placement.mode, choice.reason) == (Mode.EMULATED, Reason.PENDING)
+    assert labels(choice) == {ARCHITECTURE: "amd64"}, "what spec demands is in the pod's nodeSelector too"
+    assert "using QEMU" in choice.message
+
+
+def test_node_selector_is_in_every_placement() -> None:
+    for strategy in Strategy:
+        assert labels(placed((), strategy=strategy, nodeSelector={"pool": "a"}))["pool"] == "a"
 
 
 MESSAGES: dict[str, tuple[Sequence[Node], Mapping[str, Any], Mapping[str, Any], tuple[str, ...]]] = {

@@ -24,7 +24,7 @@ def placed(platform: str, *nodes: Node, strategy: Strategy = Strategy.AUTO, poli
 
 
 def labels(choice: Choice) -> Mapping[str, str]:
-    return dict(choice.placement.node_labels)
+    return dict(choice.placement.node_selector)
 
 
 @pytest.mark.parametrize(

@@ -204,12 +204,10 @@ def test_scheduling_of_the_build_and_of_the_platform() -> None:
             }
         ],
     }
-    pod = render(start(), resource(scheduling=scheduling), policy())
-    assert pod["spec"]["nodeSelector"] == {
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "arm64",
-        "pool": "graviton",
-    }
+    placement = Placement(Mode.NATIVE, (("kubernetes.io/arch", "arm64"), ("pool", "graviton")), "on-arm64")
+    pod = render(start(placement=placement), resource(scheduling=scheduling), policy())
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": "arm64", "pool": "graviton"}
+    assert pod["metadata"]["annotations"]["multiarch.build/placement"] == "on-arm64"
     assert [entry["key"] for entry in pod["spec"]["tolerations"]][:2] == ["dedicated", "arm"]
     assert pod["spec"]["priorityClassName"] == "low"
     assert daemon(pod)["resources"] == {"limits": {"memory": "8Gi"}}
