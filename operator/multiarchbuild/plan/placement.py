@@ -112,7 +112,7 @@ def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
     options = _emulated_placements(wanted, policy)
     fitting = None if policy.emulation.refusal(wanted.namespace) else _first_fitting(options, wanted, nodes)
     if fitting is not None:
-        return Choice(fitting, Reason.PENDING, _STARTING)
+        return Choice(fitting, Reason.PENDING, "its strategy is Emulated")
     # The pod asks for the least that serves: the first node that joins may be any of them.
     return Choice(options[-1], Reason.NO_BUILDER, _no_emulator(wanted, policy))
 
