@@ -17,13 +17,13 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import GROUP, KIND, VERSION, MultiArchBuild
 from multiarchbuild.api.status import Mode, Phase, PlatformStatus, Result, RunStatus, Status, Trigger
 from multiarchbuild.controller import main
-from multiarchbuild.controller.apply import Start
 from multiarchbuild.plan.actions import (
     CacheRefs,
     DeleteConfigMap,
     EnsureInputs,
     EventRecord,
     Placement,
+    Start,
     StartBuild,
 )
 from multiarchbuild.plan.children import (

@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
@@ -17,7 +17,7 @@ import pytest
 
 from multiarchbuild import steps
 from multiarchbuild.api.resource import MultiArchBuild
-from multiarchbuild.api.results import Built, Failure, Published, Resolved, Source, load
+from multiarchbuild.api.results import Built, Failure, Published, Pushed, PushedImage, Resolved, Source, load
 from multiarchbuild.oci.client import Client, pool
 from multiarchbuild.oci.credentials import Credentials
 from multiarchbuild.oci.names import Repository
@@ -165,8 +165,11 @@ class Pod:
     frontend: str = ""
     """`images.frontend` of the operator's policy."""
 
-    def run(self, *arguments: str, source: Source | None = None) -> Outcome:
-        """Mount everything anew, run the step, and return the result in its termination message."""
+    def run(self, *arguments: str, source: Source | None = None, built: Mapping[str, str] | None = None) -> Outcome:
+        """Mount everything anew, run the step, and return the result in its termination message.
+
+        `source` and `built` (digests by platform) are what the operator hands over.
+        """
         root = self.root / str(len(list(self.root.iterdir())))
         mab = root / "run" / "mab"
         for name in ("inputs", "work", "pod", "buildkit"):
@@ -177,7 +180,9 @@ class Pod:
         policy = policy.model_copy(update={"images": policy.images.model_copy(update={"frontend": self.frontend})})
         for key, text in render(EnsureInputs("in", "run1"), resource, policy)["data"].items():
             (mab / "inputs" / key).write_text(text)
+        images = tuple(PushedImage(platform=platform, digest=digest) for platform, digest in (built or {}).items())
         (mab / "pod" / "source").write_text(source.model_dump_json(by_alias=True) if source else "")
+        (mab / "pod" / "built").write_text(Pushed(images=images).model_dump_json(by_alias=True))
         (mab / "buildkit" / "buildkitd.sock").symlink_to(self.services.socket)
         for path, keys in self.secrets.items():
             (mab / path).mkdir(parents=True)
@@ -195,9 +200,9 @@ class Pod:
         assert isinstance(outcome, Built), outcome
         return outcome
 
-    def failed(self, *arguments: str, source: Source | None = None) -> Failure:
+    def failed(self, *arguments: str, source: Source | None = None, built: Mapping[str, str] | None = None) -> Failure:
         """Run a step that must fail."""
-        outcome = self.run(*arguments, source=source)
+        outcome = self.run(*arguments, source=source, built=built)
         assert isinstance(outcome, Failure), outcome
         return outcome
 

@@ -9,14 +9,14 @@ def inline(dockerfile: str) -> dict[str, Any]:
     return {"inline": {"files": {"Dockerfile": dockerfile}}}
 
 
-def build_two(app: Pod) -> list[str]:
-    """Build each platform by itself, as two pods do; return the arguments for publish."""
-    arguments = []
+def build_two(app: Pod) -> dict[str, str]:
+    """Build each platform by itself, as two pods do; return what they pushed, by platform."""
+    built = {}
     for platform in ("linux/arm64", "linux/amd64"):
         outcome = app.run("build", f"--platform={platform}")
         assert isinstance(outcome, Built), outcome
-        arguments.append(f"--built={platform}={outcome.digest}")
-    return arguments
+        built[platform] = outcome.digest
+    return built
 
 
 def published(outcome: object) -> Published:
@@ -36,8 +36,8 @@ def tag_digest(services: Services, image: str, tag: str) -> str | None:
 def test_two_images_become_one_index_with_its_tags(pod: Pods, services: Services) -> None:
     app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
     app.spec["output"] = {**app.spec["output"], "annotations": {"org.example.b": "2", "org.example.a": "1"}}
-    arguments = build_two(app)
-    result = published(app.run("publish", *arguments, "--tag=latest", "--tag=v1"))
+    built = build_two(app)
+    result = published(app.run("publish", "--tag=latest", "--tag=v1", built=built))
     client = services.client(app.image)
     index = client.get(result.digest)
     entries = index.content["manifests"]
@@ -45,9 +45,8 @@ def test_two_images_become_one_index_with_its_tags(pod: Pods, services: Services
     assert [entry.get("annotations", {}).get("vnd.docker.reference.digest") for entry in entries[2:]] == [
         entry["digest"] for entry in entries[:2]
     ]
-    pushed = [client.get(argument.rpartition("=")[2]) for argument in arguments]
-    for built in pushed:
-        lines = built.raw.decode().split('"manifests": [\n')[1].split("\n  ]")[0]
+    for pushed in map(client.get, built.values()):
+        lines = pushed.raw.decode().split('"manifests": [\n')[1].split("\n  ]")[0]
         for entry in lines.split(",\n    {"):
             assert entry.removeprefix("    {") in index.raw.decode()
     assert {tag_digest(services, app.image, tag) for tag in ("latest", "v1")} == {result.digest}
@@ -57,16 +56,15 @@ def test_two_images_become_one_index_with_its_tags(pod: Pods, services: Services
 
 def test_publishing_again_changes_nothing(pod: Pods) -> None:
     app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
-    arguments = build_two(app)
-    first = published(app.run("publish", *arguments, "--tag=latest"))
-    assert published(app.run("publish", *arguments, "--tag=latest")) == first
+    built = build_two(app)
+    first = published(app.run("publish", "--tag=latest", built=built))
+    assert published(app.run("publish", "--tag=latest", built=built)) == first
 
 
 def test_what_has_gone_moves_no_tag(pod: Pods, services: Services) -> None:
     app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
-    arguments = build_two(app)
-    gone = f"--built=linux/386=sha256:{'0' * 64}"
-    failure = app.failed("publish", *arguments, gone, "--tag=latest")
+    gone = {"linux/386": f"sha256:{'0' * 64}"}
+    failure = app.failed("publish", "--tag=latest", built={**build_two(app), **gone})
     assert failure.reason is Reason.REGISTRY_ERROR
     assert "linux/386" in failure.message
     assert tag_digest(services, app.image, "latest") is None
@@ -75,13 +73,13 @@ def test_what_has_gone_moves_no_tag(pod: Pods, services: Services) -> None:
 def test_a_builder_that_made_another_platform_is_told(pod: Pods) -> None:
     app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
     digest = app.built().digest
-    failure = app.failed("publish", f"--built=linux/arm64={digest}", "--tag=latest")
+    failure = app.failed("publish", "--tag=latest", built={"linux/arm64": digest})
     assert "has no image for linux/arm64; it has linux/amd64" in failure.message
 
 
 def test_an_image_without_attestations_is_a_plain_manifest(pod: Pods, services: Services) -> None:
     app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "disabled"})
-    result = published(app.run("publish", *build_two(app), "--tag=latest"))
+    result = published(app.run("publish", "--tag=latest", built=build_two(app)))
     entries = services.client(app.image).get(result.digest).content["manifests"]
     assert [entry["platform"] for entry in entries] == [
         {"architecture": "arm64", "os": "linux"},

@@ -44,6 +44,20 @@ class Source(StoredModel):
     """Where Flux serves that artifact."""
 
 
+class PushedImage(StoredModel):
+    """What the builder of a platform pushed."""
+
+    platform: Annotated[str, Field(max_length=limits.PLATFORM)]
+    digest: Digest
+    """Of a manifest, or of an index that has the platform."""
+
+
+class Pushed(StoredModel):
+    """What the builders of a run pushed, in the order of spec.platforms."""
+
+    images: Annotated[tuple[PushedImage, ...], Field(max_length=limits.PLATFORMS)]
+
+
 class CacheUse(StoredModel):
     """How many steps of a build came from the cache."""
 

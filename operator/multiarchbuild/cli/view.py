@@ -103,7 +103,7 @@ def frame(board: Board, now: datetime, width: int) -> RenderableType:
     for _ in range(3 if narrow else 5):
         grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in (*(_row(entry, board, now) for entry in run.platforms), _index_row(run, board)):
+    for row in (*(_row(entry, board, now) for entry in run.platforms), _index_row(run)):
         grid.add_row(
             row.name, *([] if narrow else [row.mode]), row.bar, row.steps, *([] if narrow else [row.took]), row.doing
         )
@@ -155,8 +155,8 @@ def _doing(entry: Platform, current: str) -> Text:
     return state
 
 
-def _index_row(run: Run, board: Board) -> _Row:
-    publishing = any(pod.role is Role.PUBLISH for pod in board.pods.values())
+def _index_row(run: Run) -> _Row:
+    publishing = all(entry.phase == "Succeeded" for entry in run.platforms)
     done = run.result == "Succeeded"
     said = "Succeeded" if done else run.result or ("publishing" if publishing else "waits for the platforms")
     bar = ProgressBar(total=None if publishing and not run.result else 1, completed=int(done), width=_BAR)

@@ -5,15 +5,16 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from multiarchbuild.api.mounts import SOURCE_ANNOTATION
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.plan.actions import (
     Action,
+    AnnotateBuilt,
     AnnotateSource,
     DeleteConfigMap,
     DeletePod,
     EnsureInputs,
     EventRecord,
+    Start,
     StartBuild,
     StartPublish,
     StartResolve,
@@ -37,7 +38,6 @@ from .logs import logger
 
 _LOG = logger(__name__)
 
-Start = EnsureInputs | StartResolve | StartBuild | StartPublish
 Render = Callable[[Start, MultiArchBuild, Policy], dict[str, Any]]
 """Returns the manifest that an action asks for."""
 
@@ -80,12 +80,11 @@ class Applier:
                 await self._create(CONFIG_MAPS, build, action)
             case StartResolve() | StartBuild() | StartPublish():
                 await self._create(PODS, build, action)
-            case AnnotateSource(pod=pod, source=source):
-                value = source.model_dump_json(by_alias=True, exclude_none=True)
+            case AnnotateSource(pod=pod) | AnnotateBuilt(pod=pod):
                 try:
-                    await self._kube.annotate(PODS, namespace, pod, {SOURCE_ANNOTATION: value})
+                    await self._kube.annotate(PODS, namespace, pod, action.annotations)
                 except NotFound:
-                    _LOG.info("pod is gone, it needs no source", pod=pod)
+                    _LOG.info("pod is gone, nothing is handed to it", pod=pod)
             case DeletePod(name=name, uid=uid):
                 await self._delete(PODS, namespace, name, uid)
             case DeleteConfigMap(name=name, uid=uid):

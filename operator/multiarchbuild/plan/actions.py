@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from multiarchbuild.api.mounts import BUILT_ANNOTATION, SOURCE_ANNOTATION
 from multiarchbuild.api.platforms import Platform
-from multiarchbuild.api.results import Source
+from multiarchbuild.api.results import Pushed, Source
 from multiarchbuild.api.status import Mode
 
 from .children import Role
@@ -69,16 +70,16 @@ class StartBuild:
 
 @dataclass(frozen=True, slots=True)
 class StartPublish:
-    """Create the pod that makes the index of `built`, verifies it and moves `tags`."""
+    """Create the pod that makes the index, verifies it and moves `tags`."""
 
     name: str
     run_id: str
     attempt: int
     inputs: str
     deadline: int
-    built: tuple[tuple[Platform, str], ...]
-    """(platform, digest that its builder pushed), in the order of spec.platforms."""
     tags: tuple[str, ...]
+    built: Pushed | None
+    """What the index is of, or None while some platform is still being built: then AnnotateBuilt follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,28 @@ class AnnotateSource:
 
     pod: str
     source: Source
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What carries it."""
+        return {SOURCE_ANNOTATION: _json(self.source)}
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateBuilt:
+    """Hand what was built to a publish pod that was started early."""
+
+    pod: str
+    built: Pushed
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What carries it."""
+        return {BUILT_ANNOTATION: _json(self.built)}
+
+
+def _json(handed: Source | Pushed) -> str:
+    return handed.model_dump_json(by_alias=True, exclude_none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +128,9 @@ class DeleteConfigMap:
     uid: str
 
 
-Action = EnsureInputs | StartResolve | StartBuild | StartPublish | AnnotateSource | DeletePod | DeleteConfigMap
+Start = EnsureInputs | StartResolve | StartBuild | StartPublish
+"""What creates a child."""
+Action = Start | AnnotateSource | AnnotateBuilt | DeletePod | DeleteConfigMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from multiarchbuild.api.mounts import BUILT_ANNOTATION, SOURCE_ANNOTATION
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import GROUP
 
@@ -64,6 +65,8 @@ class Pod:
     mode: str
     source_annotation: str
     """Value of the annotation that carries the resolved source; empty when it has none."""
+    built_annotation: str
+    """Likewise, of what was built."""
     created_at: datetime
     deleting: bool
     phase: str
@@ -131,7 +134,8 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
         attempt=int(labels[ATTEMPT_LABEL]),
         platforms=tuple(Platform.parse(text) for text in annotations.get(PLATFORMS_ANNOTATION, "").split(",") if text),
         mode=annotations.get(MODE_ANNOTATION, ""),
-        source_annotation=annotations.get(f"{GROUP}/source", ""),
+        source_annotation=annotations.get(SOURCE_ANNOTATION, ""),
+        built_annotation=annotations.get(BUILT_ANNOTATION, ""),
         created_at=_time(meta["creationTimestamp"]),
         deleting="deletionTimestamp" in meta,
         phase=status.get("phase", "Pending"),

@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from multiarchbuild.api.durations import format_duration
-from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
-from multiarchbuild.api.results import Published, Resolved, Source
+from multiarchbuild.api.results import Published, Pushed, PushedImage, Resolved, Source
 from multiarchbuild.api.status import (
     HistoryEntry,
     ImagePlatform,
@@ -24,7 +23,7 @@ from multiarchbuild.api.status import (
 )
 
 from . import builds, sources, steps
-from .actions import Action, EnsureInputs, StartPublish, StartResolve
+from .actions import Action, AnnotateBuilt, EnsureInputs, StartPublish, StartResolve
 from .children import Role
 from .context import Context, earliest
 from .identity import Fingerprint, fingerprint, inputs_name, run_id, step_name
@@ -166,7 +165,7 @@ def advance(context: Context, run: RunStatus) -> RunProgress:
     progress = _resolve(context, run)
     if progress.run.result is None:
         progress = _build(context, progress)
-    if progress.run.result is None and all(entry.phase is Phase.SUCCEEDED for entry in progress.run.platforms):
+    if progress.run.result is None and _is_nearly_built(context, progress.run):
         progress = _publish(context, progress)
     if progress.run.result is not None:
         return replace(progress, wake_at=None)
@@ -230,9 +229,24 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
     return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
 
 
+def _is_built(run: RunStatus) -> bool:
+    return all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
+
+
+def _is_nearly_built(context: Context, run: RunStatus) -> bool:
+    """Return whether the publish pod may start: some platform is built, and all others are being built.
+
+    It starts while the last builders end, and is not there for longer than that.
+    """
+    phases = {entry.phase for entry in run.platforms}
+    ends = Phase.SUCCEEDED in phases and phases <= {Phase.SUCCEEDED, Phase.RUNNING}
+    return (ends or run.publish is not None) and sources.pinned(context.build.spec, run) is not None
+
+
 def _publish(context: Context, before: RunProgress) -> RunProgress:
     run, spec = before.run, context.build.spec
     tags = expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id)
+    built = Pushed(images=tuple(map(_pushed, run.platforms))) if _is_built(run) else None
 
     def start(attempt: int) -> StartPublish:
         return StartPublish(
@@ -241,8 +255,8 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
             attempt=attempt,
             inputs=inputs_name(context.build, run.id),
             deadline=context.seconds_left(run.started_at),
-            built=tuple((Platform.parse(entry.platform), entry.digest or "") for entry in run.platforms),
             tags=tags,
+            built=built,
         )
 
     step = steps.advance(context, run, Role.PUBLISH, run.publish or StepStatus(), start)
@@ -255,9 +269,18 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
         message = f"published {image.ref} for {names}{_in_spite_of(run)}"
         ended = _ended(context, run, Result.SUCCEEDED, Reason.SUCCEEDED, message)
         return replace(ended, image=image)
-    run = _update(run, reason=step.status.reason or Reason.PUBLISHING, message=step.status.message)
     actions = (*before.actions, step.action) if step.action else before.actions
+    if built is not None:
+        run = _update(run, reason=step.status.reason or Reason.PUBLISHING, message=step.status.message)
+        pod = context.pod(run.id, Role.PUBLISH)
+        if pod is not None and pod.name == step.status.pod and not pod.built_annotation:
+            actions = (*actions, AnnotateBuilt(pod.name, built))
     return RunProgress(run, actions=actions, wake_at=earliest(before.wake_at, step.wake_at))
+
+
+def _pushed(entry: PlatformStatus) -> PushedImage:
+    assert entry.digest is not None, "a platform has succeeded with what its builder pushed"
+    return PushedImage(platform=entry.platform, digest=entry.digest)
 
 
 def _image(context: Context, published: Published, tags: tuple[str, ...]) -> ImageStatus:
@@ -276,7 +299,9 @@ def _image(context: Context, published: Published, tags: tuple[str, ...]) -> Ima
 def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
     platforms = tuple(_stopped(entry, reason) for entry in run.platforms)
     ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
-    return RunProgress(_update(run, platforms=platforms, **ended))
+    # A publish pod that nothing was handed to has done nothing.
+    publish = run.publish if _is_built(run) else None
+    return RunProgress(_update(run, platforms=platforms, publish=publish, **ended))
 
 
 def _stopped(entry: PlatformStatus, reason: Reason) -> PlatformStatus:

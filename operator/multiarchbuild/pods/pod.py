@@ -1,13 +1,12 @@
 """The pods of the three steps."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from multiarchbuild.api import mounts
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.scheduling import Override, Resources, Toleration
-from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
+from multiarchbuild.plan.actions import AnnotateBuilt, AnnotateSource, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import (
     ATTEMPT_LABEL,
     MODE_ANNOTATION,
@@ -46,17 +45,18 @@ def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> 
 
 def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
     """Return the pod that pushes the index and moves the tags."""
-    mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.registry_secrets(build.spec)]
-    arguments = [f"--built={platform}={digest}" for platform, digest in action.built]
-    arguments += [f"--tag={tag}" for tag in action.tags]
-    spec = _spec(action, build, policy, ["publish", *arguments], mounted)
-    return _pod(action, build, Role.PUBLISH, spec)
+    built = volumes.pod_info(mounts.BUILT_FILE, mounts.BUILT_ANNOTATION)
+    mounted = [volumes.inputs(action.inputs), volumes.work(), built, *volumes.registry_secrets(build.spec)]
+    spec = _spec(action, build, policy, ["publish", *(f"--tag={tag}" for tag in action.tags)], mounted)
+    annotations = AnnotateBuilt(action.name, action.built).annotations if action.built else {}
+    return _pod(action, build, Role.PUBLISH, spec, annotations)
 
 
 def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
     """Return the pod that builds: buildkitd as a native sidecar (KEP-753), the step beside it."""
     spec, socket = build.spec, volumes.socket()
-    mounted = [volumes.inputs(action.inputs), volumes.work(), volumes.pod_info(), socket]
+    source = volumes.pod_info(mounts.SOURCE_FILE, mounts.SOURCE_ANNOTATION)
+    mounted = [volumes.inputs(action.inputs), volumes.work(), source, socket]
     mounted += [*volumes.registry_secrets(spec), *volumes.source_secret(spec), *volumes.build_secrets(spec)]
     own = builder.volumes(action.inputs, policy)
     arguments = [f"--platform={platform}" for platform in action.platforms]
@@ -73,8 +73,7 @@ def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict
     if action.placement.slug:
         annotations[PLACEMENT_ANNOTATION] = action.placement.slug
     if action.source:
-        source = action.source.model_dump(mode="json", by_alias=True, exclude_none=True)
-        annotations[mounts.SOURCE_ANNOTATION] = json.dumps(source, ensure_ascii=False, separators=(",", ":"))
+        annotations |= AnnotateSource(action.name, action.source).annotations
     return _pod(action, build, Role.BUILD, pod, annotations)
 
 

@@ -46,12 +46,9 @@ def socket() -> Volume:
     return Volume("buildkit", mounts.BUILDKIT, {"emptyDir": {}}, read_only=False)
 
 
-def pod_info() -> Volume:
-    """The annotation that carries the source once it is resolved."""
-    item = {
-        "path": mounts.SOURCE_FILE,
-        "fieldRef": {"fieldPath": f"metadata.annotations['{mounts.SOURCE_ANNOTATION}']"},
-    }
+def pod_info(file: str, annotation: str) -> Volume:
+    """An annotation of the pod, in which the operator hands over what the pod was started too early to know."""
+    item = {"path": file, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
     return Volume("pod", mounts.POD_INFO, {"downwardAPI": {"items": [item]}})
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str], *, root: Path = Path("/")) -> int:
         case _:
             from .publish import publish  # noqa: PLC0415
 
-            return conclude(mounts, lambda: publish(mounts, arguments.built, arguments.tag))
+            return conclude(mounts, lambda: publish(mounts, arguments.tag))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +43,5 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--cache-to", help="reference that the cache is written to")
     build.add_argument("--cache-from", action="append", default=[], help="reference that the cache is read from")
     publish = steps.add_parser("publish", help="push the index over what was built, verify it, move the tags")
-    publish.add_argument("--built", action="append", required=True, help="PLATFORM=DIGEST, in the index's order")
     publish.add_argument("--tag", action="append", default=[], help="tag that moves to the index")
     return parser

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.results import Published, PublishedPlatform
+from multiarchbuild.api.results import Published, PublishedPlatform, Pushed
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError, RegistryError
 from multiarchbuild.oci.index import Image, assemble, find_image, stored_size
 
 from .credentials import registry_keychain
 from .errors import StepError, push_error
+from .handover import handed_over
 from .log import say
 from .mounts import Mounts
 from .registries import client
@@ -19,8 +21,8 @@ from .registries import client
 _PARALLEL = 8
 
 
-def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Published:
-    """Push the index over `built` (each `platform=digest`, in the order of the index), then move `tags` to it.
+def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
+    """Push the index over what was built, waiting for it where there is something to wait for, then move `tags` to it.
 
     Doing it again with the same arguments makes the same index and changes nothing.
 
@@ -28,8 +30,9 @@ def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Publis
         StepError: something that was built is gone, or the registry refuses.
     """
     output = mounts.inputs.spec.output
-    wanted = [_parse(entry) for entry in built]
     registry = client(mounts, registry_keychain(mounts), output.image)
+    built = Pushed.model_validate_json(handed_over(mounts, paths.BUILT_FILE, "what the platforms' builders push"))
+    wanted = [(Platform.parse(image.platform), image.digest) for image in built.images]
     try:
         with ThreadPoolExecutor(_PARALLEL) as threads:
             images, sizes = zip(*threads.map(lambda entry: _fetch(registry, *entry), wanted), strict=True)
@@ -55,11 +58,6 @@ def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Publis
             for image, size in zip(images, sizes, strict=True)
         ),
     )
-
-
-def _parse(entry: str) -> tuple[Platform, str]:
-    platform, _, digest = entry.partition("=")
-    return Platform.parse(platform), digest
 
 
 def _fetch(registry: Client, platform: Platform, digest: str) -> tuple[Image, int]:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,9 @@ from .archive import unpack
 from .credentials import http_headers
 from .download import download
 from .errors import StepError
+from .handover import handed_over
 from .log import say
 from .mounts import Mounts
-
-_POLL = 0.05
-"""Seconds between two looks at a file that the kubelet writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +117,7 @@ def _unpacked(mounts: Mounts, archive: Path, what: str, subdirectory: str, kind:
 
 
 def _await_source(mounts: Mounts, meanwhile: Callable[[], None]) -> Source:
-    """Return the pinned source; the operator writes it into an annotation of this pod."""
-    file = mounts.at(paths.POD_INFO) / paths.SOURCE_FILE
-    if not file.read_text():
-        say("waiting for the source")
-    while not (text := file.read_text()):
-        meanwhile()
-        time.sleep(_POLL)
-    return Source.model_validate_json(text)
+    return Source.model_validate_json(handed_over(mounts, paths.SOURCE_FILE, "the source", meanwhile))
 
 
 def _inside(checkout: Path, subdirectory: str, kind: str) -> Path:

@@ -40,6 +40,7 @@ def test_a_pod_that_was_just_created() -> None:
         platforms=(),
         mode="",
         source_annotation="",
+        built_annotation="",
         created_at=NOON,
         deleting=False,
         phase="Pending",

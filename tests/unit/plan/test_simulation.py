@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
+from multiarchbuild.api.results import Pushed
 from multiarchbuild.api.status import MAX_BYTES, Phase, Result, Status
-from multiarchbuild.plan.actions import StartBuild, StartPublish, StartResolve
+from multiarchbuild.plan.actions import AnnotateBuilt, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import Node, Role, pod_from
 from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.identity import fingerprint, is_commit
@@ -255,23 +256,30 @@ class Simulation(RuleBasedStateMachine):
             if action.name not in self.world.pods:
                 assert action.name not in self.recorded, f"{action.name} is started once more"
             if isinstance(action, StartPublish):
-                self._check_publish(decision.status, action)
+                self._check_publish(decision.status, action.run_id, action.built)
+        for action in decision.before:
+            if isinstance(action, AnnotateBuilt):
+                self._check_publish(decision.status, pod_from(self.world.pods[action.pod]).run_id, action.built)
         run = decision.status.run
         if decision.wake_after is not None and run is not None and run.result is None:
             assert self.world.now + decision.wake_after <= run.started_at + build.spec.timeout_delta
 
-    def _check_publish(self, status: Status, action: StartPublish) -> None:
+    def _check_publish(self, status: Status, run_id: str, built: Pushed | None) -> None:
         run = status.run
         assert run is not None
-        assert action.run_id == run.id
+        assert run_id == run.id
         spec = self.world.build.spec
         assert [entry.platform for entry in run.platforms] == list(spec.platforms)
-        assert all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
         commit = run.source.commit if run.source else None
         assert is_commit(commit or "") or spec.source.inline
-        for platform, digest in action.built:
-            platforms, built_commit = self.world.built[digest]
-            assert str(platform) in platforms, f"{digest} is not of {platform}"
+        if built is None:
+            assert all(entry.phase in {Phase.SUCCEEDED, Phase.RUNNING} for entry in run.platforms), "not too early"
+            return
+        assert all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
+        assert [image.platform for image in built.images] == list(spec.platforms)
+        for image in built.images:
+            platforms, built_commit = self.world.built[image.digest]
+            assert image.platform in platforms, f"{image.digest} is not of {image.platform}"
             assert built_commit == commit, "all platforms are of the commit that status names"
 
     def _record(self) -> None:
@@ -290,11 +298,16 @@ class Simulation(RuleBasedStateMachine):
         return [pod for pod, state in seen if state.ended is None and state.phase in {"Pending", "Running"}]
 
     def _ready(self) -> list[dict[str, Any]]:
-        """Return the live pods that can do their work: builders wait for their source."""
+        """Return the live pods that can do their work: builders wait for their source, publish for what they build."""
         git = self.world.build.spec.source.git
         pinned = git is None or is_commit(git.ref)
         states = ((pod, pod_from(pod)) for pod in self._live())
-        return [pod for pod, state in states if state.role != "build" or pinned or state.source_annotation]
+        return [
+            pod
+            for pod, state in states
+            if (state.role is not Role.BUILD or pinned or state.source_annotation)
+            and (state.role is not Role.PUBLISH or state.built_annotation)
+        ]
 
     def _draw(self, data: st.DataObject, pods: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         names = [pod["metadata"]["name"] for pod in pods or self._live()]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from multiarchbuild.api.mounts import SOURCE_ANNOTATION
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import (
@@ -16,6 +15,7 @@ from multiarchbuild.api.results import (
     Failure,
     Published,
     PublishedPlatform,
+    Pushed,
     Resolved,
     Source,
     dump,
@@ -23,6 +23,7 @@ from multiarchbuild.api.results import (
 from multiarchbuild.api.status import Status
 from multiarchbuild.plan.actions import (
     Action,
+    AnnotateBuilt,
     AnnotateSource,
     DeleteConfigMap,
     DeletePod,
@@ -179,10 +180,9 @@ class World:
                 self._create(self.config_maps, render(action, self.build, self.policy))
             case StartResolve() | StartBuild() | StartPublish():
                 self._create(self.pods, {**render(action, self.build, self.policy), "status": {"phase": "Pending"}})
-            case AnnotateSource(pod=pod, source=source):
+            case AnnotateSource(pod=pod) | AnnotateBuilt(pod=pod):
                 if pod in self.pods:
-                    value = source.model_dump_json(by_alias=True, exclude_none=True)
-                    self.pods[pod]["metadata"].setdefault("annotations", {})[SOURCE_ANNOTATION] = value
+                    self.pods[pod]["metadata"].setdefault("annotations", {}).update(action.annotations)
             case DeletePod(name=name, uid=uid):
                 self._delete(self.pods, name, uid)
             case DeleteConfigMap(name=name, uid=uid):
@@ -268,11 +268,12 @@ class World:
                 return Built(digest=digest, cache=CacheUse(hits=1, total=3))
             case Role.PUBLISH:
                 arguments = self.pods[pod.name]["spec"]["containers"][0]["args"]
-                built = [arg.removeprefix("--built=") for arg in arguments if arg.startswith("--built=")]
+                images = Pushed.model_validate_json(pod.built_annotation).images
                 tags = tuple(arg.removeprefix("--tag=") for arg in arguments if arg.startswith("--tag="))
-                digest = self.published[pod.run_id] = digest_of(*built)
-                images = (entry.split("=") for entry in built)
-                platforms = tuple(PublishedPlatform(platform=name, digest=image, size=5) for name, image in images)
+                digest = self.published[pod.run_id] = digest_of(*(image.digest for image in images))
+                platforms = tuple(
+                    PublishedPlatform(platform=image.platform, digest=image.digest, size=5) for image in images
+                )
                 return Published(digest=digest, tags=tags, platforms=platforms)
 
     def _commit(self, pod: Pod) -> str | None:

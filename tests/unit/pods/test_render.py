@@ -1,5 +1,6 @@
 import json
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
-from multiarchbuild.api.results import Source
+from multiarchbuild.api.results import Pushed, PushedImage, Source
 from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.actions import CacheRefs, EnsureInputs, Placement, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import pod_from
@@ -17,14 +18,15 @@ from multiarchbuild.pods import render
 ARM64 = Platform.parse("linux/arm64")
 COMMIT = "0123456789012345678901234567890123456789"
 RESOLVE = StartResolve(name="r", run_id="run1", attempt=1, inputs="in", deadline=60)
+DIGEST = f"sha256:{'0' * 64}"
 PUBLISH = StartPublish(
     name="p",
     run_id="run1",
     attempt=1,
     inputs="in",
     deadline=60,
-    built=((ARM64, "sha256:00"),),
     tags=("latest", "v1"),
+    built=Pushed(images=(PushedImage(platform="linux/arm64", digest=DIGEST),)),
 )
 
 
@@ -186,7 +188,16 @@ def test_arguments_reach_the_step_as_they_are() -> None:
     arguments = step(render(start(cache=cache), resource(), policy()))["args"]
     assert arguments == ["build", "--platform=linux/arm64", "--cache-to=r.test/c:$$(HOME)"]
     published = step(render(PUBLISH, resource(), policy()))["args"]
-    assert published == ["publish", "--built=linux/arm64=sha256:00", "--tag=latest", "--tag=v1"]
+    assert published == ["publish", "--tag=latest", "--tag=v1"]
+
+
+def test_a_publish_pod_is_handed_what_was_built_at_once_or_later() -> None:
+    at_once = render(PUBLISH, resource(), policy())
+    assert Pushed.model_validate_json(at_once["metadata"]["annotations"]["multiarch.build/built"]) == PUBLISH.built
+    early = render(replace(PUBLISH, built=None), resource(), policy())
+    assert "annotations" not in early["metadata"]
+    (item,) = next(volume for volume in early["spec"]["volumes"] if volume["name"] == "pod")["downwardAPI"]["items"]
+    assert item == {"path": "built", "fieldRef": {"fieldPath": "metadata.annotations['multiarch.build/built']"}}
 
 
 def test_scheduling_of_the_build_and_of_the_platform() -> None:
