@@ -1,7 +1,11 @@
+import json
 from typing import Any
+
+import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Published
+from multiarchbuild.oci.index import Manifest
 from tests.steps.conftest import Pod, Pods, Services
 
 
@@ -22,6 +26,17 @@ def build_two(app: Pod) -> dict[str, str]:
 def published(outcome: object) -> Published:
     assert isinstance(outcome, Published), outcome
     return outcome
+
+
+def halves(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the images and the attestation manifests of an index."""
+    return entries[: len(entries) // 2], entries[len(entries) // 2 :]
+
+
+def descriptors(index: Manifest) -> list[str]:
+    """Return each descriptor as it is written in the index, but for its first brace."""
+    lines = index.raw.decode().split('"manifests": [\n')[1].split("\n  ]")[0]
+    return [entry.removeprefix("    {") for entry in lines.split(",\n    {")]
 
 
 def tag_digest(services: Services, image: str, tag: str) -> str | None:
@@ -46,9 +61,9 @@ def test_two_images_become_one_index_with_its_tags(pod: Pods, services: Services
         entry["digest"] for entry in entries[:2]
     ]
     for pushed in map(client.get, built.values()):
-        lines = pushed.raw.decode().split('"manifests": [\n')[1].split("\n  ]")[0]
-        for entry in lines.split(",\n    {"):
-            assert entry.removeprefix("    {") in index.raw.decode()
+        image, attestation = descriptors(pushed)
+        assert image in index.raw.decode()
+        assert attestation not in index.raw.decode(), "its provenance is another one"
     assert {tag_digest(services, app.image, tag) for tag in ("latest", "v1")} == {result.digest}
     assert [platform.platform for platform in result.platforms] == ["linux/arm64", "linux/amd64"]
     assert all(platform.size > 0 for platform in result.platforms)
@@ -59,6 +74,42 @@ def test_publishing_again_changes_nothing(pod: Pods) -> None:
     built = build_two(app)
     first = published(app.run("publish", "--tag=latest", built=built))
     assert published(app.run("publish", "--tag=latest", built=built)) == first
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_provenance_without_what_is_of_one_build_alone(pod: Pods, services: Services, mode: str) -> None:
+    dockerfile = (
+        "FROM busybox:1.36 AS base\nRUN date > /date\nFROM busybox:1.36\nCOPY --from=base /date /\nCOPY Dockerfile /\n"
+    )
+    app = pod(source=inline(dockerfile), attestations={"provenance": mode})
+    client = services.client(app.image)
+    builder = build_two(app)
+    index = client.get(published(app.run("publish", built=builder)).digest)
+    for image, attestation in zip(*halves(index.content["manifests"]), strict=True):
+        manifest = client.get(attestation["digest"]).content
+        assert manifest["artifactType"] == "application/vnd.docker.attestation.manifest.v1+json"
+        assert manifest["subject"] == {key: image[key] for key in ("mediaType", "digest", "size")}
+        (layer,) = manifest["layers"]
+        statement = json.loads(client.small_blob(layer["digest"]))
+        assert statement["subject"][0]["digest"]["sha256"] == image["digest"].partition(":")[2]
+        metadata = statement["predicate"]["runDetails"]["metadata"]
+        assert not {"invocationId", "startedOn", "finishedOn"} & metadata.keys()
+        assert ("llbDefinition" in str(statement)) == (mode == "max")
+    # buildkitd still has the layers, so that only its provenance can differ.
+    again = build_two(app)
+    assert not set(builder.values()) & set(again.values()), "BuildKit's own are never the same"
+    assert published(app.run("publish", built=again)).digest == index.digest
+
+
+def test_a_build_that_need_not_be_reproducible_keeps_the_provenance_of_buildkit(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), reproducible=False)
+    built = build_two(app)
+    client = services.client(app.image)
+    index = client.get(published(app.run("publish", built=built)).digest).raw.decode()
+    for pushed in map(client.get, built.values()):
+        image, attestation = descriptors(pushed)
+        assert image in index
+        assert attestation in index
 
 
 def test_what_has_gone_moves_no_tag(pod: Pods, services: Services) -> None:

@@ -186,7 +186,7 @@ class Attestations(Model):
     """What is attached to each image about its build."""
 
     provenance: Provenance = Provenance.MIN
-    """SLSA provenance; max also records build arguments and the Dockerfile."""
+    """SLSA provenance; max also records build arguments and the Dockerfile. If reproducible, it tells no times."""
 
 
 class History(Model):
@@ -267,8 +267,8 @@ class Spec(Model):
     attestations: Attestations = Attestations()
     """What is attached to each image about its build."""
     reproducible: bool = True
-    """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 0 for inline sources)
-    and rewrite the timestamps of layers."""
+    """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 0 for inline sources),
+    rewrite the timestamps of layers, and leave out of provenance what differs between two builds of the same."""
     timeout: (
         Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a run needs time: write 90s, 30m or 1h30m")] | None
     ) = None

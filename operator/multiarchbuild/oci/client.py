@@ -1,5 +1,6 @@
 """The distribution API of one repository: manifests in raw bytes, and whether these credentials may push."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,13 @@ class Client:
             yield from response.stream(_CHUNK, decode_content=False)
         except HTTPError as error:
             raise self._without_answer(error) from error
+
+    def small_blob(self, digest: str) -> bytes:
+        """Return a blob of at most 4 MiB, its bytes checked against `digest`."""
+        body = self._request("GET", self._url(f"blobs/{digest}")).body
+        if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
+            raise RefusedError(f"{self.repository.registry} sent other bytes than the blob {digest}")
+        return body
 
     def exists(self, digest: str) -> bool:
         """Return whether the repository has the manifest or index with this digest."""

@@ -1,7 +1,8 @@
 """One OCI index over the images of several builders.
 
 BuildKit's own multi-platform index lists the images and after them their attestation manifests; so does
-this one, and the descriptors in it are those that BuildKit wrote, field for field.
+this one, and the descriptors in it are those that BuildKit wrote, field for field. Where the index is to be
+reproducible, `provenance.py` has put other attestation manifests in the place of BuildKit's before.
 
 Sources: https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md and
 https://github.com/moby/buildkit/blob/v0.32.2/docs/attestations/attestation-storage.md

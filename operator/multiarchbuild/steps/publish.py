@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.platforms import Platform
@@ -10,7 +11,9 @@ from multiarchbuild.api.results import Published, PublishedPlatform, Pushed
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError, RegistryError
 from multiarchbuild.oci.index import Image, assemble, find_image, stored_size
+from multiarchbuild.oci.provenance import Rewritten
 
+from .attestations import attested, push
 from .credentials import registry_keychain
 from .errors import StepError, push_error
 from .handover import handed_over
@@ -21,6 +24,17 @@ from .registries import client
 _PARALLEL = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What one builder pushed, as the index is to list it."""
+
+    image: Image
+    size: int
+    """Compressed bytes of config and layers."""
+    new: tuple[Rewritten, ...]
+    """Attestation manifests that the registry does not have yet."""
+
+
 def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
     """Push the index over what was built, waiting for it where there is something to wait for, then move `tags` to it.
 
@@ -29,14 +43,17 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
     Raises:
         StepError: something that was built is gone, or the registry refuses.
     """
-    output = mounts.inputs.spec.output
+    spec = mounts.inputs.spec
+    output = spec.output
     registry = client(mounts, registry_keychain(mounts), output.image)
     built = Pushed.model_validate_json(handed_over(mounts, paths.BUILT_FILE, "what the platforms' builders push"))
     wanted = [(Platform.parse(image.platform), image.digest) for image in built.images]
     try:
         with ThreadPoolExecutor(_PARALLEL) as threads:
-            images, sizes = zip(*threads.map(lambda entry: _fetch(registry, *entry), wanted), strict=True)
-        index = assemble(images, output.annotations)
+            fetched = list(threads.map(lambda entry: _fetch(registry, *entry, reproducible=spec.reproducible), wanted))
+            # Not before all is read: the token for reading would take the place of the one for pushing.
+            list(threads.map(lambda new: push(registry, new), [new for each in fetched for new in each.new]))
+        index = assemble([each.image for each in fetched], output.annotations)
         say(f"pushing index {index.digest} to {output.image}")
         registry.put(index, index.digest)
         if not registry.exists(index.digest):
@@ -44,7 +61,7 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
                 Reason.REGISTRY_ERROR,
                 f"{registry.repository.registry} took {index.digest} and does not serve it; no tag was moved.",
             )
-        say(f"verified {index.digest}: {', '.join(str(image.platform) for image in images)}")
+        say(f"verified {index.digest}: {', '.join(str(each.image.platform) for each in fetched)}")
         for tag in tags:
             registry.put(index, tag)
             say(f"tagged {output.image}:{tag}")
@@ -54,19 +71,18 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
         digest=index.digest,
         tags=tuple(tags),
         platforms=tuple(
-            PublishedPlatform(platform=str(image.platform), digest=image.descriptor["digest"], size=size)
-            for image, size in zip(images, sizes, strict=True)
+            PublishedPlatform(platform=str(each.image.platform), digest=each.image.descriptor["digest"], size=each.size)
+            for each in fetched
         ),
     )
 
 
-def _fetch(registry: Client, platform: Platform, digest: str) -> tuple[Image, int]:
-    """Return the image in what the builder of `platform` pushed, and its size, once all of it was seen to exist."""
+def _fetch(registry: Client, platform: Platform, digest: str, *, reproducible: bool) -> _Fetched:
+    """Return the image in what the builder of `platform` pushed, once all of it was seen to exist."""
     try:
         image = find_image(registry.get(digest), platform)
         size = stored_size(registry.get(image.descriptor["digest"]).content)
-        for attestation in image.attestations:
-            registry.get(attestation["digest"])
+        image, new = attested(registry, image, reproducible=reproducible)
     except NotFoundError as error:
         raise StepError(
             Reason.REGISTRY_ERROR,
@@ -78,4 +94,4 @@ def _fetch(registry: Client, platform: Platform, digest: str) -> tuple[Image, in
             Reason.REGISTRY_ERROR, f"What was built for {platform} ({digest}) cannot be read: {error}."
         ) from error
     say(f"{platform}: image {image.descriptor['digest']}, {len(image.attestations)} attestation manifest(s)")
-    return image, size
+    return _Fetched(image, size, new)
