@@ -44,8 +44,9 @@ def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> 
 
 
 def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
-    """Return the pod that pushes the index and moves the tags."""
+    """Return the pod that pushes the index, signs it and moves the tags."""
     mounted = [volumes.inputs(action.inputs), volumes.work(), *volumes.registry_secrets(build.spec)]
+    mounted += volumes.signing_secret(build.spec)
     arguments = [f"--built={platform}={digest}" for platform, digest in action.built]
     arguments += [f"--tag={tag}" for tag in action.tags]
     spec = _spec(action, build, policy, ["publish", *arguments], mounted)

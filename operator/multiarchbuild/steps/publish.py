@@ -1,4 +1,4 @@
-"""The publish step: one index over what the builders pushed, verified before any tag moves to it."""
+"""The publish step: one index over what the builders pushed, verified and signed before any tag moves to it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Published, PublishedPlatform
+from multiarchbuild.oci import signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError, RegistryError
 from multiarchbuild.oci.index import Image, assemble, find_image, stored_size
 
-from .credentials import registry_keychain
+from .credentials import registry_keychain, signing_key
 from .errors import StepError, push_error
 from .log import say
 from .mounts import Mounts
@@ -20,13 +21,14 @@ _PARALLEL = 8
 
 
 def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Published:
-    """Push the index over `built` (each `platform=digest`, in the order of the index), then move `tags` to it.
+    """Push the index over `built` (each `platform=digest`, in the order of the index), sign it, then move `tags` to it.
 
     Doing it again with the same arguments makes the same index and changes nothing.
 
     Raises:
-        StepError: something that was built is gone, or the registry refuses.
+        StepError: something that was built is gone, the key is no good, or the registry refuses.
     """
+    key = signing_key(mounts)
     output = mounts.inputs.spec.output
     wanted = [_parse(entry) for entry in built]
     registry = client(mounts, registry_keychain(mounts), output.image)
@@ -42,6 +44,9 @@ def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Publis
                 f"{registry.repository.registry} took {index.digest} and does not serve it; no tag was moved.",
             )
         say(f"verified {index.digest}: {', '.join(str(image.platform) for image in images)}")
+        signature = signing.sign(registry, index.digest, key) if key else None
+        if signature:
+            say(f"signed {index.digest}: {signature} as {signing.tag(index.digest)}")
         for tag in tags:
             registry.put(index, tag)
             say(f"tagged {output.image}:{tag}")
@@ -54,6 +59,7 @@ def publish(mounts: Mounts, built: Sequence[str], tags: Sequence[str]) -> Publis
             PublishedPlatform(platform=str(image.platform), digest=image.descriptor["digest"], size=size)
             for image, size in zip(images, sizes, strict=True)
         ),
+        signature=signature,
     )
 
 
