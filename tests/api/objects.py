@@ -57,6 +57,7 @@ FULL: Object = {
         "tags": ["latest", "{date}-{shortCommit}"],
         "annotations": {"vendor": "team-a"},
         "secretRefs": [{"name": "registry-credentials"}],
+        "signing": {"secretRef": {"name": "cosign-key"}},
     },
     "cache": {"repository": "registry.example.com/team-a/app-cache", "mode": "min"},
     "scheduling": {

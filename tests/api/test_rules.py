@@ -89,6 +89,7 @@ REFUSED = (
     Refused(".build.contexts", {"Base": "https://example.com/base.tar"}, "each name must be that of a stage or image"),
     Refused(".build.contexts.*", "./base", "each value must begin with docker-image://"),
     # output
+    Refused(".output.signing.secretRef.name", "Cosign_Key", "the name of a Kubernetes object consists of"),
     Refused(".output.image", "registry.example.com/Team-A/app", _NAMES_A_REPOSITORY),
     Refused(".output.image", "registry.example.com/team-a/app:1.0", _NAMES_A_REPOSITORY),
     Refused(".output.image", f"registry.example.com/app@sha256:{'0' * 64}", _NAMES_A_REPOSITORY),

@@ -18,6 +18,7 @@ import yaml
 
 from tests.cli.conftest import Plugin
 from tests.support.images import docker_config
+from tests.support.signing import key_pair
 from tests.support.tenant import AMD64, ARM64, BOTH, inline
 
 pytestmark = pytest.mark.e2e
@@ -112,6 +113,17 @@ def test_a_folder_becomes_an_image_for_two_platforms(user: Plugin, folder: Path)
     again = user.run(*[word for word in argv if word != "--no-cache"], "--timeout", "60s")
     assert again.returncode == 0, again.stderr
     assert again.stdout.strip() == ref
+
+
+def test_status_and_inspect_tell_of_a_signature(plugin: Plugin) -> None:
+    tenant = plugin.tenant
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cosign-key"}}
+    tenant.apply({**secret, "stringData": key_pair().secret()})
+    tenant.build("hello", platforms=[AMD64], output={"signing": {"secretRef": {"name": "cosign-key"}}}).succeeded()
+    assert re.search(r"Signature: +sha256:[0-9a-f]{64}", plugin.out("status", "hello"))
+    inspect = ["inspect", "hello", *(["--plain-http"] if tenant.target.facts.registry_insecure else [])]
+    assert "Signatures:" in plugin.out(*inspect)
+    assert json.loads(plugin.out(*inspect, "-o", "json"))["signatures"] == 1
 
 
 SLOW = "FROM busybox:1.36\nRUN uname -m > /machine\nRUN echo slow step begins && sleep 300\n"

@@ -44,6 +44,10 @@ def missing_secret(*_: object) -> Spec:
     return {"output": {"secretRefs": [{"name": "nowhere"}]}}
 
 
+def missing_signing_key(*_: object) -> Spec:
+    return {"output": {"signing": {"secretRef": {"name": "nowhere"}}}}
+
+
 def unreachable_registry(tenant: Tenant, _: GitServer) -> Spec:
     host = tenant.target.facts.registry.partition("/")[0].partition(":")[0]
     return {"output": {"image": f"{host}:5999/team/app"}, "retries": 0}
@@ -102,6 +106,11 @@ MISTAKES: dict[str, tuple[Mistake, str, tuple[str, ...]]] = {
     "wrong push credentials": (wrong_password, "PushDenied", ("was denied", "output.secretRefs")),
     "no push credentials": (no_password, "PushDenied", ("was denied", "output.secretRefs")),
     "missing Secret": (missing_secret, "SecretNotFound", ("output.secretRefs[0]", "'nowhere'", "create it")),
+    "missing signing key": (
+        missing_signing_key,
+        "SecretNotFound",
+        ("output.signing.secretRef", "'nowhere'", "create it"),
+    ),
     "unreachable registry": (unreachable_registry, "RegistryUnreachable", ("5999", "Check the host in output.image")),
     "unknown git ref": (unknown_ref, "GitRefNotFound", ("'no-such-branch'", "correct source.git.ref")),
     "unknown repository": (unknown_repository, "GitRepositoryNotFound", ("correct source.git.url",)),

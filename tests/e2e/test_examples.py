@@ -28,6 +28,7 @@ from tests.support import source_controller, ssh
 from tests.support.artifacts import CONTENT, Registry, sha256, tar
 from tests.support.git import PASSWORD, GitServer
 from tests.support.images import docker_config
+from tests.support.signing import key_pair
 from tests.support.tenant import Build, Tenant
 
 pytestmark = pytest.mark.e2e
@@ -74,6 +75,8 @@ class Scene:
         config = {".dockerconfigjson": docker_config(secure)}
         registry = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry-credentials"}}
         tenant.apply({**registry, "type": "kubernetes.io/dockerconfigjson", "stringData": config})
+        cosign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cosign-key"}}
+        tenant.apply({**cosign, "stringData": key_pair().secret()})
         basic = base64.b64encode(f"{secure.user}:{secure.password}".encode()).decode()
         pushed = Registry(secure.host, f"Basic {basic}", secure.ca)
         pushed.push(f"{tenant.namespace}/hello-source", "main", (CONTENT, tar(FILES)))

@@ -7,6 +7,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Published
 from multiarchbuild.oci.index import Manifest
 from tests.steps.conftest import Pod, Pods, Services
+from tests.support.signing import key_pair, verified
 
 
 def inline(dockerfile: str) -> dict[str, Any]:
@@ -110,6 +111,79 @@ def test_a_build_that_need_not_be_reproducible_keeps_the_provenance_of_buildkit(
         image, attestation = descriptors(pushed)
         assert image in index
         assert attestation in index
+
+
+def signed(pod: Pods, **keys: str) -> Pod:
+    """Return a pod whose index is signed by the key in a Secret."""
+    app = pod({"signing": keys}, source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    app.spec["output"] = {**app.spec["output"], "signing": {"secretRef": {"name": "cosign-key"}}}
+    return app
+
+
+def test_the_index_is_signed_and_openssl_agrees(pod: Pods, services: Services) -> None:
+    pair = key_pair()
+    app = signed(pod, **pair.secret())
+    result = published(app.run("publish", "--tag=latest", built=build_two(app)))
+    client = services.client(app.image)
+    manifest = client.resolve(f"{result.digest.replace(':', '-')}.sig")
+    assert manifest.digest == result.signature
+    image = f"{services.registry}/{app.image}"
+    whose = verified(
+        manifest.content, lambda digest: b"".join(client.blob(digest)), {"ours": pair}, image, result.digest
+    )
+    assert whose == ["ours"]
+    assert tag_digest(services, app.image, "latest") == result.digest
+
+
+def test_publishing_again_signs_once_and_another_key_adds_its_own(pod: Pods, services: Services) -> None:
+    pair, other = key_pair(), key_pair()
+    app = signed(pod, **pair.secret())
+    built = build_two(app)
+    first = published(app.run("publish", "--tag=latest", built=built))
+    assert published(app.run("publish", "--tag=latest", built=built)) == first
+    app.secrets = {"signing": other.secret()}
+    second = published(app.run("publish", "--tag=latest", built=built))
+    client = services.client(app.image)
+    content = client.get(second.signature or "").content
+    image, pairs = f"{services.registry}/{app.image}", {"first": pair, "second": other}
+    whose = verified(content, lambda digest: b"".join(client.blob(digest)), pairs, image, first.digest)
+    assert whose == ["first", "second"]
+
+
+UNUSABLE: dict[str, tuple[dict[str, str], Reason, str]] = {
+    "no Secret": ({}, Reason.SECRET_NOT_FOUND, "names the Secret 'cosign-key'"),
+    "another key": ({"tls.key": "x"}, Reason.SECRET_INVALID, "it needs the key `cosign.key` and has `tls.key`"),
+    "wrong password": (
+        {**key_pair().secret(), "cosign.password": "guess"},
+        Reason.SECRET_INVALID,
+        "`cosign.password` is not the password of `cosign.key`",
+    ),
+    "no key": ({"cosign.key": "x"}, Reason.SECRET_INVALID, "no private key in PEM"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_without_a_key_no_tag_moves(name: str, pod: Pods, services: Services) -> None:
+    keys, reason, said = UNUSABLE[name]
+    app = signed(pod, **keys)
+    failure = app.failed("publish", "--tag=latest", built=build_two(app))
+    assert failure.reason is reason
+    assert "output.signing.secretRef" in failure.message
+    assert said in failure.message
+    assert tag_digest(services, app.image, "latest") is None
+
+
+def test_without_a_signature_no_tag_moves(pod: Pods, services: Services) -> None:
+    app = signed(pod, **key_pair().secret())
+    built = build_two(app)
+    client = services.client(app.image)
+    unsigned = pod(source=app.spec["source"])
+    index = client.get(published(unsigned.run("publish", built=built)).digest)
+    client.put(index, f"{index.digest.replace(':', '-')}.sig")
+    failure = app.failed("publish", "--tag=latest", built=built)
+    assert failure.reason is Reason.REGISTRY_ERROR
+    assert "names something else than signatures: delete it" in failure.message
+    assert tag_digest(services, app.image, "latest") is None
 
 
 def test_what_has_gone_moves_no_tag(pod: Pods, services: Services) -> None:

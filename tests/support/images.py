@@ -43,6 +43,10 @@ class Images:
             return False
         return True
 
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Return a blob of a repository."""
+        return self._crane("blob", f"{repository}@{digest}")
+
     def config(self, ref: str) -> dict[str, Any]:
         """Return the config of the image `ref`."""
         return dict(json.loads(self._crane("config", ref)))

@@ -103,12 +103,14 @@ class PublishedPlatform(StoredModel):
 
 
 class Published(StoredModel):
-    """Result of the publish step: one index, verified and tagged."""
+    """Result of the publish step: one index, verified, signed where that is asked for, and tagged."""
 
     kind: Literal["published"] = "published"
     digest: Digest
     tags: Annotated[tuple[Annotated[str, Field(max_length=limits.TAG)], ...], Field(max_length=limits.TAGS)]
     platforms: Annotated[tuple[PublishedPlatform, ...], Field(max_length=limits.PLATFORMS)]
+    signature: Digest | None = None
+    """Digest of the manifest with the signatures of the index."""
 
 
 Result = Annotated[Failure | Resolved | Built | Published, Field(discriminator="kind")]

@@ -123,6 +123,14 @@ class Build(Model):
     """Network of the RUN instructions; with none they have no network."""
 
 
+class Signing(Model):
+    """The key that signs the index, so that `cosign verify --key` and admission controllers accept it."""
+
+    secret_ref: NameRef
+    """Secret with the private key under `cosign.key` and its password under `cosign.password`, as `cosign
+    generate-key-pair k8s://NAMESPACE/NAME` makes it; a key in PKCS#8 does as well."""
+
+
 class Output(Model):
     """Where the image goes."""
 
@@ -154,6 +162,8 @@ class Output(Model):
     """Annotations of the index."""
     secret_refs: Annotated[tuple[NameRef, ...], Field(max_length=16), MapBy("name")] = ()
     """Secrets of type kubernetes.io/dockerconfigjson, for push, pull and cache."""
+    signing: Signing | None = None
+    """Key that signs the index before any tag moves to it; by default nothing is signed."""
 
 
 class CacheMode(StrEnum):

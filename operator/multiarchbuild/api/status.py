@@ -240,6 +240,9 @@ class ImageStatus(StoredModel):
     """The images of the index."""
     size: Annotated[int, Field(ge=0)] = 0
     """Compressed bytes of all its images."""
+    signature: Annotated[str, Field(max_length=71)] | None = None
+    """Digest of the manifest with its cosign signatures, which the tag sha256-….sig names, where output.signing has
+    signed it."""
 
 
 class HistoryEntry(StoredModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from multiarchbuild.oci import signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError
 from multiarchbuild.oci.index import DOCKER_LIST, INDEX, Manifest, stored_size
@@ -54,6 +55,8 @@ class Report:
     images: tuple[Image, ...]
     tags: tuple[tuple[str, bool], ...] = ()
     """Tags that a build has moved, and whether they still name this digest."""
+    signatures: int = 0
+    """Cosign signatures of the index, which nobody has verified here."""
 
     @property
     def digest(self) -> str:
@@ -68,6 +71,7 @@ class Report:
             "mediaType": self.media_type,
             "annotations": dict(self.annotations),
             "tags": [{"tag": tag, "current": current} for tag, current in self.tags],
+            "signatures": self.signatures,
             "images": [
                 {
                     "platform": image.platform,
@@ -113,10 +117,12 @@ def _read(client: Client, reference: str, tags: Sequence[str]) -> Report:
     moved = tuple((tag, _names(client, tag, index.digest)) for tag in tags)
     try:
         images = _images(client, index)
+        signed = signing.signatures(client, index.digest)
+        signatures = len(signed.content["layers"]) if signed else 0
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{client.repository}@{index.digest} is not an image: {error}") from error
     annotations = index.content.get("annotations") or {}
-    return Report(f"{client.repository}@{index.digest}", index.media_type, annotations, images, moved)
+    return Report(f"{client.repository}@{index.digest}", index.media_type, annotations, images, moved, signatures)
 
 
 def _names(client: Client, tag: str, digest: str) -> bool:
@@ -171,6 +177,8 @@ def lines(found: Report) -> list[Text]:
     """Return it for people."""
     facts = [["Image:", found.ref], ["Type:", found.media_type]]
     facts += [["Tag:", tag if current else f"{tag} (moved away or deleted since)"] for tag, current in found.tags]
+    if found.signatures:
+        facts.append(["Signatures:", f"{found.signatures}, not verified: cosign verify --key"])
     facts += [["Annotation:", f"{name}={value}"] for name, value in found.annotations.items()]
     rows = [[image.platform, image.digest, str(image.layers), size(image.size)] for image in found.images]
     result = [*table(["", ""], facts)[1:], Text(), *table(["PLATFORM", "DIGEST", "LAYERS", "SIZE"], rows)]

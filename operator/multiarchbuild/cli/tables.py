@@ -60,6 +60,8 @@ def _facts(build: Build, now: datetime) -> "list[tuple[str, str | Text]]":
     if build.ref:
         facts.append(("Image:", build.ref))
         facts.append(("Tags:", ", ".join(build.status["image"].get("tags", ())) or "none"))
+        if signature := build.status["image"].get("signature"):
+            facts.append(("Signature:", signature))
     if run := build.run:
         state = run.result or ("Cancelling" if build.cancelling else "Running")
         facts.append(("Run:", f"{run.id} {state} ({run.document.get('trigger', '')}, {span(run.elapsed(now))})"))

@@ -132,10 +132,12 @@ def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunSt
     """Keep what a failed run with the same inputs has built: only what is missing is built again.
 
     Where the source has to be resolved, the kept results count only if it resolves to the same commit (`_resolved`).
-    A run whose publish step failed keeps nothing: the registry may have lost what was built.
+    A run whose publish step failed keeps nothing, as the registry may have lost what was built, unless it lacked a
+    Secret: the key that signs is not known before.
     """
     kept = tuple(entry for entry in last.platforms if entry.phase is Phase.SUCCEEDED)
-    same = last.inputs == run.inputs and last.result in {Result.FAILED, Result.CANCELLED} and last.publish is None
+    intact = last.publish is None or last.publish.reason in {Reason.SECRET_NOT_FOUND, Reason.SECRET_INVALID}
+    same = last.inputs == run.inputs and last.result in {Result.FAILED, Result.CANCELLED} and intact
     changed = run.source is not None and sources.differ(run.source, last.source)
     if not same or changed or not kept:
         return run
@@ -261,7 +263,8 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
 
     step = steps.advance(context, run, Role.PUBLISH, run.publish or StepStatus(), start)
     run = _update(run, publish=step.status)
-    if step.failure is not None:
+    if step.failure is not None and built is not None:
+        # Before that the builders go on: the next run has only to publish.
         return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
     if isinstance(step.result, Published):
         image = _image(context, step.result, tags)
@@ -293,6 +296,7 @@ def _image(context: Context, published: Published, tags: tuple[str, ...]) -> Ima
             for image in published.platforms
         ),
         size=sum(image.size for image in published.platforms),
+        signature=published.signature,
     )
 
 

@@ -44,9 +44,10 @@ def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> 
 
 
 def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
-    """Return the pod that pushes the index and moves the tags."""
+    """Return the pod that pushes the index, signs it and moves the tags."""
     built = volumes.pod_info(mounts.BUILT_FILE, mounts.BUILT_ANNOTATION)
     mounted = [volumes.inputs(action.inputs), volumes.work(), built, *volumes.registry_secrets(build.spec)]
+    mounted += volumes.signing_secret(build.spec)
     spec = _spec(action, build, policy, ["publish", *(f"--tag={tag}" for tag in action.tags)], mounted)
     annotations = AnnotateBuilt(action.name, action.built).annotations if action.built else {}
     return _pod(action, build, Role.PUBLISH, spec, annotations)

@@ -60,6 +60,12 @@ def registry_secrets(spec: Spec) -> list[Volume]:
     ]
 
 
+def signing_secret(spec: Spec) -> list[Volume]:
+    """The key that signs the index."""
+    signing = spec.output.signing
+    return [_secret("signing", mounts.SIGNING, signing.secret_ref.name)] if signing else []
+
+
 def source_secret(spec: Spec) -> list[Volume]:
     """Credentials of the git repository or of the server of the archive."""
     git, http = spec.source.git, spec.source.http

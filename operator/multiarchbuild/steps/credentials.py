@@ -1,6 +1,7 @@
 """The Secrets of a run, as the kubelet has mounted them. A Secret that does not exist is an empty folder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from multiarchbuild.api import mounts as paths
@@ -11,10 +12,15 @@ from .errors import StepError
 from .mounts import Mounts
 from .ssh import SshCredentials
 
+if TYPE_CHECKING:
+    from multiarchbuild.oci.keys import SigningKey
+
 _GIT_KEYS = "`username` and `password`, or `token`"
 _DOCKER_CONFIG_KEY = ".dockerconfigjson"
 _SSH_KEY = "ssh-privatekey"
 _KNOWN_HOSTS = "known_hosts"
+_COSIGN_KEY = "cosign.key"
+_COSIGN_PASSWORD = "cosign.password"  # noqa: S105 - the name of a Secret's key
 _TOKEN_USER = "x-access-token"  # noqa: S105 - what git hosts take as the user beside a token
 
 
@@ -130,6 +136,28 @@ def ssh_key(mounts: Mounts) -> Path | None:
         return None
     _require(mounts, paths.SSH, _SSH_KEY, ssh.secret_ref.name, "build.ssh.secretRef")
     return mounts.at(paths.SSH) / _SSH_KEY
+
+
+def signing_key(mounts: Mounts) -> "SigningKey | None":
+    """Return the key of output.signing, or None when nothing is to be signed.
+
+    Raises:
+        StepError: the Secret is missing, or holds no key that signs.
+    """
+    signing = mounts.inputs.spec.output.signing
+    if signing is None:
+        return None
+    # Not at the top: who does not sign does not wait for it.
+    from multiarchbuild.oci.keys import InvalidKeyError, load  # noqa: PLC0415
+
+    name, where = signing.secret_ref.name, "output.signing.secretRef"
+    _require(mounts, paths.SIGNING, _COSIGN_KEY, name, where)
+    folder = mounts.at(paths.SIGNING)
+    password = folder / _COSIGN_PASSWORD
+    try:
+        return load((folder / _COSIGN_KEY).read_bytes(), password.read_bytes() if password.is_file() else b"")
+    except InvalidKeyError as error:
+        raise _invalid(name, where, str(error)) from error
 
 
 def _line(folder: Path, key: str, name: str, where: str) -> str:

@@ -1,4 +1,4 @@
-"""The publish step: one index over what the builders pushed, verified before any tag moves to it."""
+"""The publish step: one index over what the builders pushed, verified and signed before any tag moves to it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +8,14 @@ from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Published, PublishedPlatform, Pushed
+from multiarchbuild.oci import signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError, RegistryError
 from multiarchbuild.oci.index import Image, assemble, find_image, stored_size
 from multiarchbuild.oci.provenance import Rewritten
 
 from .attestations import attested, push
-from .credentials import registry_keychain
+from .credentials import registry_keychain, signing_key
 from .errors import StepError, push_error
 from .handover import handed_over
 from .log import say
@@ -36,13 +37,14 @@ class _Fetched:
 
 
 def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
-    """Push the index over what was built, waiting for it where there is something to wait for, then move `tags` to it.
+    """Push the index over what was built, waiting for that where it is not known yet, sign it, then move `tags` to it.
 
     Doing it again with the same arguments makes the same index and changes nothing.
 
     Raises:
-        StepError: something that was built is gone, or the registry refuses.
+        StepError: something that was built is gone, the key is no good, or the registry refuses.
     """
+    key = signing_key(mounts)
     spec = mounts.inputs.spec
     output = spec.output
     registry = client(mounts, registry_keychain(mounts), output.image)
@@ -62,6 +64,9 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
                 f"{registry.repository.registry} took {index.digest} and does not serve it; no tag was moved.",
             )
         say(f"verified {index.digest}: {', '.join(str(each.image.platform) for each in fetched)}")
+        signature = signing.sign(registry, index.digest, key) if key else None
+        if signature:
+            say(f"signed {index.digest}: {signature} as {signing.tag(index.digest)}")
         for tag in tags:
             registry.put(index, tag)
             say(f"tagged {output.image}:{tag}")
@@ -74,6 +79,7 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
             PublishedPlatform(platform=str(each.image.platform), digest=each.image.descriptor["digest"], size=each.size)
             for each in fetched
         ),
+        signature=signature,
     )
 
 

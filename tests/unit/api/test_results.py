@@ -45,7 +45,7 @@ RESULTS = (
     | st.builds(
         Built, digest=DIGESTS, cache=st.builds(CacheUse, hits=SIZES, total=SIZES), source_time=st.none() | SIZES
     )
-    | st.builds(Published, digest=DIGESTS, tags=TAGS, platforms=PLATFORMS)
+    | st.builds(Published, digest=DIGESTS, tags=TAGS, platforms=PLATFORMS, signature=st.none() | DIGESTS)
 )
 
 
@@ -63,6 +63,7 @@ def test_the_longest_index_fits() -> None:
         digest=digest,
         tags=tuple(f"{number:0>{limits.TAG}}" for number in range(limits.TAGS)),
         platforms=tuple(PublishedPlatform(platform=text, digest=digest, size=10**13) for text in platforms),
+        signature=digest,
     )
     assert len(dump(published)) <= MAX_BYTES
 

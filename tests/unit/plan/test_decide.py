@@ -539,6 +539,16 @@ def test_of_a_run_whose_publish_failed_nothing_is_kept() -> None:
     assert again(w) == [AMD64, ARM64]
 
 
+@pytest.mark.parametrize("reason", [Reason.SECRET_NOT_FOUND, Reason.SECRET_INVALID])
+def test_once_the_key_is_there_what_was_built_is_signed_and_not_built_again(reason: Reason) -> None:
+    w = built(world())
+    w.fail(w.pod(Role.PUBLISH), reason)
+    w.settle()
+    assert again(w) == []
+    ready(w)
+    assert len(w.built) == 2
+
+
 def test_platforms_built_apart_do_not_stand_for_a_cross_build() -> None:
     w = half(world())
     w.edit(scheduling={"strategy": "Cross"})

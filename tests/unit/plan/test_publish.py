@@ -89,6 +89,20 @@ def test_it_goes_when_the_last_platform_fails_and_what_was_built_is_kept() -> No
     assert phases == {AMD64: Phase.SUCCEEDED, ARM64: Phase.PENDING}, "only what is missing is built again"
 
 
+def test_one_that_fails_early_fails_the_run_when_all_is_built_and_the_next_one_only_publishes() -> None:
+    w = nearly_built()
+    w.settle()
+    w.fail(w.pod(Role.PUBLISH), Reason.SECRET_NOT_FOUND, "there is no key")
+    w.settle()
+    assert run_of(w).result is None
+    w.succeed(w.pod(platform=ARM64))
+    w.settle()
+    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_NOT_FOUND)
+    w.annotate(REBUILD_ANNOTATION, "2026-01-31T12:00:00Z")
+    w.settle()
+    assert roles(w) == [Role.PUBLISH]
+
+
 def test_one_that_is_lost_before_it_was_handed_anything_is_replaced() -> None:
     w = nearly_built()
     w.settle()

@@ -1,0 +1,128 @@
+"""Signatures of an image, stored as cosign stores them beside it: under a tag that its digest makes.
+
+Source: https://github.com/sigstore/cosign/blob/v3.1.2/specs/SIGNATURE_SPEC.md
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from .client import Client
+from .errors import NotFoundError, RefusedError
+from .index import DOCKER_MANIFEST, MANIFEST, Manifest
+
+SIMPLE_SIGNING: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
+"""Media type of what is signed."""
+SIGNATURE: Final = "dev.cosignproject.cosign/signature"
+"""Annotation of a layer: the signature of its content, in base64."""
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_TRIES = 3
+"""How often a signature is added: of two builders that write the same tag at the same time one loses its own."""
+
+
+class Key(Protocol):
+    """What signs."""
+
+    def sign(self, payload: bytes) -> bytes:
+        """Return a signature of `payload`."""
+
+    def has_signed(self, payload: bytes, signature: bytes) -> bool:
+        """Return whether `signature` is one of `payload` by this key."""
+
+
+def tag(digest: str) -> str:
+    """Return the tag that names the signatures of `digest`."""
+    return f"{digest.replace(':', '-')}.sig"
+
+
+def signatures(client: Client, digest: str) -> Manifest | None:
+    """Return the manifest whose layers are the signatures of `digest`, or None where there are none."""
+    try:
+        return client.resolve(tag(digest))
+    except NotFoundError:
+        return None
+
+
+def sign(client: Client, digest: str, key: Key) -> str:
+    """Add a signature of `digest` by `key` to those that the repository has; return the digest of their manifest.
+
+    Where one by this key is there already it stays as it is: most signatures are random numbers, and each further try
+    would add another.
+
+    Raises:
+        RegistryError: the registry refuses it, or has something else under its tag.
+    """
+    payload = _payload(str(client.repository), digest)
+    for _ in range(_TRIES):
+        found = signatures(client, digest)
+        layers = _layers(found, tag(digest)) if found else []
+        if found and any(_is_ours(layer, payload, key) for layer in layers):
+            return found.digest
+        layers.append({**_blob(client, SIMPLE_SIGNING, payload), "annotations": {SIGNATURE: _encoded(key, payload)}})
+        client.put(_manifest(client, layers), tag(digest))
+    raise RefusedError(f"{client.repository.registry} took the signature and does not serve it under {tag(digest)}")
+
+
+def _payload(identity: str, digest: str) -> bytes:
+    # The same bytes each time: by their digest a signature is found again.
+    document = {
+        "critical": {
+            "identity": {"docker-reference": identity},
+            "image": {"docker-manifest-digest": digest},
+            "type": "cosign container image signature",
+        },
+        "optional": None,
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _layers(found: Manifest, where: str) -> list[Mapping[str, Any]]:
+    try:
+        layers = found.content["layers"]
+        if found.media_type in (MANIFEST, DOCKER_MANIFEST) and all(
+            isinstance(layer["digest"], str) for layer in layers
+        ):
+            return list(layers)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RefusedError(f"the tag {where} names something else than signatures: delete it")
+
+
+def _is_ours(layer: Mapping[str, Any], payload: bytes, key: Key) -> bool:
+    try:
+        signature = base64.b64decode(layer["annotations"][SIGNATURE], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        return False
+    return layer["digest"] == _digest(payload) and key.has_signed(payload, signature)
+
+
+def _encoded(key: Key, payload: bytes) -> str:
+    return base64.b64encode(key.sign(payload)).decode()
+
+
+def _manifest(client: Client, layers: list[Mapping[str, Any]]) -> Manifest:
+    config = {
+        "architecture": "",
+        "config": {},
+        "os": "",
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+    }
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": _blob(client, _CONFIG, json.dumps(config).encode()),
+        "layers": layers,
+    }
+    return Manifest(MANIFEST, json.dumps(document).encode())
+
+
+def _blob(client: Client, media_type: str, content: bytes) -> dict[str, Any]:
+    client.put_blob(_digest(content), content, len(content))
+    return {"mediaType": media_type, "size": len(content), "digest": _digest(content)}
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
