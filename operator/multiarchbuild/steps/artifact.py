@@ -14,7 +14,7 @@ from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError,
 
 from .credentials import registry_keychain
 from .download import save
-from .errors import StepError
+from .errors import FOR_REGISTRY, StepError, certificate_error
 from .mounts import Mounts
 from .registries import client
 
@@ -79,7 +79,7 @@ def _failure(error: RegistryError, image: str) -> StepError:
         case NotFoundError():
             return StepError(Reason.SOURCE_NOT_FOUND, f"{image} does not exist: {error}. {_HINT}.")
         case UnreachableError():
-            return StepError(
+            return certificate_error(str(error), FOR_REGISTRY) or StepError(
                 Reason.REGISTRY_UNREACHABLE,
                 f"{error}. Check the host in source.oci.image, and that pods may connect to it.",
             )

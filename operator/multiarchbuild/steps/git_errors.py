@@ -6,7 +6,7 @@ import shlex
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.source import GitSource
 
-from .errors import StepError
+from .errors import FOR_ALL, StepError, certificate_error
 
 _REF_UNKNOWN = ("couldn't find remote ref", "not our ref", "unadvertised object", "reference is not a tree")
 _AUTHENTICATION = (
@@ -34,6 +34,8 @@ def failure(source: GitSource, arguments: tuple[str, ...], said: str) -> StepErr
     text = said.lower()
     last = next((line for line in reversed(said.splitlines()) if line.strip()), f"git {shlex.join(arguments)} failed")
     last = last.removeprefix("fatal: ").removeprefix("remote: ")
+    if untrusted := certificate_error(last, FOR_ALL, doing=f"Fetching {source.url} failed: "):
+        return untrusted
     if found := _special(source, text):
         return StepError(*found, said)
     if any(words in text for words in _REF_UNKNOWN):
