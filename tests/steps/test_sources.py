@@ -52,7 +52,7 @@ def http(server: FileServer, content: bytes, path: str = "app.tar.gz", **more: A
 # http
 
 
-@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz", "w:zst"])
 def test_a_tar_is_built_and_dated_by_its_newest_file(
     pod: Pods, files: FileServer, mode: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +194,22 @@ def test_an_artifact_of_another_tool_is_built_where_it_has_one_layer(
 ) -> None:
     digest = registry.push("sources/oras", "v1", ("application/vnd.oci.image.layer.v1.tar", tar(FILES, mode="w:")))
     assert pod(source=artifact(services, "sources/oras", f"@{digest}")).built().digest
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["application/vnd.oci.image.layer.v1.tar+zstd"],
+        ["application/vnd.cncf.flux.content.v1.tar+zstd", "application/vnd.example.note"],
+    ],
+    ids=["of another tool", "beside something else"],
+)
+def test_an_artifact_may_be_compressed_with_zstandard(
+    pod: Pods, services: Services, registry: Registry, layers: list[str]
+) -> None:
+    content = [tar(FILES, mode="w:zst"), b"note"]
+    digest = registry.push("sources/zstd", "v1", *zip(layers, content, strict=False))
+    assert pod(source=artifact(services, "sources/zstd", f"@{digest}")).built().digest
 
 
 def test_a_private_artifact_is_pulled_with_the_credentials_of_the_output(

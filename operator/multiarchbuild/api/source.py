@@ -113,7 +113,7 @@ class GitSource(Model):
 
 
 class HttpSource(Model):
-    """An archive at a URL: tar, plain or compressed with gzip, bzip2 or xz, or zip."""
+    """An archive at a URL: tar, plain or compressed with gzip, bzip2, xz or Zstandard, or zip."""
 
     url: Annotated[
         str,
@@ -140,7 +140,7 @@ class HttpSource(Model):
 
 
 class OciSource(Model):
-    """An OCI artifact of one layer, a tar.gz, as `flux push artifact` and `kubectl mab build` push it."""
+    """An OCI artifact of one layer, a tar (plain, .gz, .zst), as `flux push artifact` and `kubectl mab build` push."""
 
     image: ArtifactImage
     """Artifact by digest or tag, such as registry.example.com/team-a/app-source@sha256:…; a tag is resolved to a
