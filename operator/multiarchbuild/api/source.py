@@ -97,8 +97,9 @@ class GitSource(Model):
     subdirectory: Subdirectory = ""
     """Folder of the repository that is the build context; by default its root."""
     secret_ref: NameRef | None = None
-    """Secret with `username` and `password` (type kubernetes.io/basic-auth) or with `token`; for ssh with
-    `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with `known_hosts`."""
+    """Secret with `username` and `password` (type kubernetes.io/basic-auth), with `token`, which is sent as a password,
+    or with `bearerToken`; for ssh with `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with
+    `known_hosts`."""
     interval: (
         Annotated[
             Duration,

@@ -26,6 +26,7 @@ _UNKNOWN_REPOSITORY = (
 )
 _HOST_KEY = "host key verification failed"
 _LFS = ("filter lfs failed", "git-lfs", "error downloading object")
+_REDIRECT = re.compile(r"returned error: 30[1278]")
 _NO_TRANSPORT = re.compile(r"transport '(\w+)' not allowed")
 
 
@@ -49,7 +50,7 @@ def failure(source: GitSource, arguments: tuple[str, ...], said: str) -> StepErr
         remedy = (
             f"the credentials in the Secret {source.secret_ref.name!r} are not accepted: renew them"
             if source.secret_ref
-            else "name a Secret with `username` and `password`, or `token`, in source.git.secretRef"
+            else "name a Secret with `username` and `password`, `token` or `bearerToken` in source.git.secretRef"
         )
         return StepError(Reason.GIT_AUTHENTICATION_FAILED, f"{source.url} may not be read ({last}): {remedy}.", said)
     if any(words in text for words in _UNKNOWN_REPOSITORY):
@@ -68,6 +69,11 @@ def _special(source: GitSource, text: str) -> tuple[Reason, str] | None:
         return Reason.GIT_HOST_KEY_REJECTED, (
             f"The host of {source.url} showed a key that `known_hosts` in the Secret of source.git.secretRef does not "
             "have: compare it with what the server's operators publish, and add it."
+        )
+    if _REDIRECT.search(text):
+        return Reason.GIT_REPOSITORY_NOT_FOUND, (
+            f"{source.url} redirects elsewhere, where no `bearerToken` is sent: write the URL that it leads to into "
+            "source.git.url."
         )
     if match := _NO_TRANSPORT.search(text):
         return Reason.GIT_AUTHENTICATION_FAILED, (
