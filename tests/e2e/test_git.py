@@ -76,6 +76,17 @@ def test_a_commit_needs_no_resolving_and_a_token_will_do(tenant: Tenant, reposit
     assert TOKEN not in str(build.get())
 
 
+def test_a_bearer_token_as_flux_knows_it(tenant: Tenant, repository: Repository) -> None:
+    commit = repository.commit({"Dockerfile": DOCKERFILE, "version": "private"})
+    tenant.secret("reader", bearerToken=TOKEN)
+    git = {"url": repository.bearer_url, "ref": "main", "secretRef": {"name": "reader"}}
+    build = tenant.build(platforms=[AMD64], source={"git": git})
+    status = build.succeeded()
+    assert status["run"]["source"]["commit"] == commit
+    assert versions(tenant, status) == {AMD64: "private"}
+    assert TOKEN not in tenant.story()
+
+
 def test_a_submodule_of_the_same_server(tenant: Tenant, git_server: GitServer, repository: Repository) -> None:
     library = git_server.repository(f"{tenant.namespace}-library.git")
     pinned = library.commit({"version": "of the submodule"})

@@ -1,6 +1,7 @@
 """The operator is killed, and the next one goes on: all state is in the cluster."""
 
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hack.target import Target
 from tests.support import watch
 from tests.support.operator_process import OperatorProcess, in_place_of_the_installed
-from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, inline
+from tests.support.tenant import AMD64, ARM64, BOTH, RESOURCE, Build, Status, Tenant, condition, inline
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("alone")]
 
@@ -24,6 +25,15 @@ def process(target: Target, operator: str, tmp_path: Path) -> Iterator[OperatorP
     assert operator
     with in_place_of_the_installed(target, tmp_path) as process:
         yield process
+
+
+@pytest.fixture
+def elsewhere(target: Target) -> Iterator[Tenant]:
+    """A second namespace."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    target.kubectl("create", "namespace", name)
+    yield Tenant(target, name)
+    target.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def pods_until(tenant: Tenant, role: str, check: Callable[[list[dict[str, Any]]], bool], why: str) -> None:
@@ -97,6 +107,77 @@ def test_killed_after_each_change_that_it_makes(tenant: Tenant, process: Operato
     assert lives >= 6, "a ConfigMap, two builders, a status, the publish step, the status at the end"
     assert tenant.images.digest(f"{tenant.image()}:latest") == status["image"]["digest"]
     assert_nothing_orphaned(tenant, build)
+
+
+def test_turns_are_kept_though_it_is_killed_after_each_change(
+    tenant: Tenant, elsewhere: Tenant, process: OperatorProcess
+) -> None:
+    process.change_policy(concurrency={"cluster": 1})
+    process.start()
+    slow = inline("FROM busybox:1.36\nRUN sleep 8\n")
+    with (
+        watch.recording(tenant.target, RESOURCE, "--all-namespaces") as builds,
+        watch.recording(tenant.target, "pods", "--all-namespaces", "-l", "multiarch.build/role") as pods,
+    ):
+        first = tenant.build("first", source=slow, platforms=[AMD64])
+        first.started()
+        waiting = []
+        for number, place in enumerate((elsewhere, tenant, tenant, elsewhere)):
+            build = place.build(f"waits-{number}", source=inline(), platforms=[AMD64])
+            build.until(lambda status: condition(status, "Ready").get("reason") == "Queued", why="it waits")
+            waiting.append(build)
+        process.kill()
+        queue = [build.get() for build in waiting]
+        assert "result" not in first.status["run"], "the first one was not done when all others waited"
+        process.module = "tests.faults.mortal"
+        lives = 0
+        while not all("result" in build.status.get("run", {}) for build in (first, *waiting)):
+            process.start()
+            assert process.wait(60) == -signal.SIGKILL
+            lives += 1
+        for build in (first, *waiting):
+            build.succeeded()
+    assert lives >= 4 * 5, "a ConfigMap, a builder, a status, the publish step and the end, four times"
+    own = [first.get()["metadata"]["uid"], *(entry["metadata"]["uid"] for entry in sorted(queue, key=waits_since))]
+    assert starts(builds, own) == own
+    assert_never_two(pods, own)
+
+
+def waits_since(build: dict[str, Any]) -> tuple[str, ...]:
+    """Return what orders those who wait: how long, in seconds, so that names have to tell two builds apart."""
+    meta = build["metadata"]
+    since = condition(build["status"], "Ready")["lastTransitionTime"]
+    return since, meta["creationTimestamp"], meta["namespace"], meta["uid"]
+
+
+def starts(builds: watch.Recorder, own: list[str]) -> list[str]:
+    """Return the builds (uids of `own`) in the order in which they started; there was never a second one."""
+    order: list[str] = []
+    running: set[str] = set()
+    for change in builds.changes:
+        uid, run = change.object["metadata"]["uid"], change.object.get("status", {}).get("run")
+        if uid not in own or run is None:
+            continue
+        if uid not in order:
+            order.append(uid)
+        running = running - {uid} if "result" in run else running | {uid}
+        assert len(running) <= 1, running
+    return order
+
+
+def assert_never_two(pods: watch.Recorder, own: list[str]) -> None:
+    """When a pod of a build came, those of all other builds had ended."""
+    last: dict[str, dict[str, Any]] = {}
+    for change in pods.changes:
+        meta = change.object["metadata"]
+        build = meta["labels"]["multiarch.build/build-uid"]
+        if build not in own:
+            continue
+        if meta["uid"] not in last:
+            others = [pod for pod in last.values() if pod["metadata"]["labels"]["multiarch.build/build-uid"] != build]
+            assert all(map(has_ended, others)), [pod["metadata"]["name"] for pod in others]
+        last[meta["uid"]] = change.object
+    assert len({pod["metadata"]["labels"]["multiarch.build/build-uid"] for pod in last.values()}) == len(own)
 
 
 def assert_one_run(build: Build, status: Status, pods: watch.Recorder) -> None:

@@ -69,13 +69,18 @@ def registry_config(port: int, storage: Path, **more: object) -> str:
 
 @dataclass
 class GitServer:
-    """Repositories below `root`, by git's own http-backend; below /private/ with user and password."""
+    """Repositories below `root`, by git's own http-backend; below /private/ with user and password, or the token."""
 
     root: Path
     port: int = 0
     user: str = "ci"
     password: str = "secret"
+    token: str = 'tok"en\\='
     asked: list[str] = field(default_factory=list)
+    shown: set[str] = field(default_factory=set)
+    """Every Authorization that was sent."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Where a repository redirects to, by its name."""
     lfs: dict[str, bytes] = field(default_factory=dict)
     """Content of the files in LFS by their SHA-256."""
 
@@ -114,10 +119,17 @@ class GitServer:
             def answer(self) -> None:
                 path, _, query = self.path.partition("?")
                 server.asked.append(path)
+                server.shown.add(self.headers.get("Authorization", ""))
+                name = path.removeprefix("/private").split("/")[1]
+                if name in server.moved:
+                    self.send_response(302)
+                    self.send_header("Location", f"{server.moved[name]}{self.path.partition(name)[2]}")
+                    self.end_headers()
+                    return
                 if path.startswith("/private/"):
                     path = path.removeprefix("/private")
                     pair = base64.b64encode(f"{server.user}:{server.password}".encode()).decode()
-                    if self.headers.get("Authorization") != f"Basic {pair}":
+                    if self.headers.get("Authorization") not in {f"Basic {pair}", f"Bearer {server.token}"}:
                         self.send_response(401)
                         self.send_header("WWW-Authenticate", 'Basic realm="git"')
                         self.end_headers()

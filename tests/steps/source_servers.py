@@ -1,6 +1,7 @@
 """What archives and ssh repositories come from, started for a test on loopback."""
 
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,8 @@ class FileServer:
         return f"http://{host}:{self.port}/{path}"
 
     @contextmanager
-    def serving(self) -> Iterator["FileServer"]:
-        """Serve until the block ends."""
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator["FileServer"]:
+        """Serve until the block ends, by https with `tls`."""
         files = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,6 +63,8 @@ class FileServer:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = server.server_port
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield self

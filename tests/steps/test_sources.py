@@ -2,7 +2,9 @@
 
 import base64
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Resolved, Source
 from multiarchbuild.steps import archive
 from tests.steps.conftest import PASSWORD, USER, Pods, Services, docker_config
-from tests.steps.servers import free_port
+from tests.steps.servers import GitServer, free_port
 from tests.steps.source_servers import FileServer, SshServer, make_key, ssh_server
 from tests.support.artifacts import CONTENT, Registry, sha256, tar
 
@@ -52,7 +54,7 @@ def http(server: FileServer, content: bytes, path: str = "app.tar.gz", **more: A
 # http
 
 
-@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz", "w:zst"])
 def test_a_tar_is_built_and_dated_by_its_newest_file(
     pod: Pods, files: FileServer, mode: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +198,22 @@ def test_an_artifact_of_another_tool_is_built_where_it_has_one_layer(
     assert pod(source=artifact(services, "sources/oras", f"@{digest}")).built().digest
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["application/vnd.oci.image.layer.v1.tar+zstd"],
+        ["application/vnd.cncf.flux.content.v1.tar+zstd", "application/vnd.example.note"],
+    ],
+    ids=["of another tool", "beside something else"],
+)
+def test_an_artifact_may_be_compressed_with_zstandard(
+    pod: Pods, services: Services, registry: Registry, layers: list[str]
+) -> None:
+    content = [tar(FILES, mode="w:zst"), b"note"]
+    digest = registry.push("sources/zstd", "v1", *zip(layers, content, strict=False))
+    assert pod(source=artifact(services, "sources/zstd", f"@{digest}")).built().digest
+
+
 def test_a_private_artifact_is_pulled_with_the_credentials_of_the_output(
     pod: Pods, services: Services, tmp_path: Path
 ) -> None:
@@ -329,11 +347,11 @@ def pointer(content: bytes) -> str:
     return f"version https://git-lfs.github.com/spec/v1\noid {sha256(content)}\nsize {len(content)}\n"
 
 
-@pytest.mark.parametrize("access", ["", "private/"])
+@pytest.mark.parametrize(("access", "key"), [("", ""), ("private/", "password"), ("private/", "bearerToken")])
 def test_files_in_lfs_are_fetched_with_the_credentials_of_the_repository(
-    pod: Pods, services: Services, access: str, capfd: pytest.CaptureFixture[str]
+    pod: Pods, services: Services, access: str, key: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    content = f"large and in LFS {access}\n".encode()
+    content = f"large and in LFS {key}\n".encode()
     services.git.lfs[sha256(content).removeprefix("sha256:")] = content
     files = {".gitattributes": LFS_ATTRIBUTES, "Dockerfile": LFS_DOCKERFILE, "large.bin": pointer(content)}
     commit = services.git.commit("lfs", files)
@@ -341,7 +359,8 @@ def test_files_in_lfs_are_fetched_with_the_credentials_of_the_repository(
     secrets = {}
     if access:
         source["git"] |= {"secretRef": {"name": "git"}}  # type: ignore[dict-item]
-        secrets = {"git": {"username": services.git.user, "password": services.git.password}}
+        password = {"username": services.git.user, "password": services.git.password}
+        secrets = {"git": password if key == "password" else {key: services.git.token}}
     pod(secrets, source=source).built(source=Source(commit=commit))
     assert content.decode() in capfd.readouterr().out
 
@@ -352,6 +371,63 @@ def test_a_file_that_lfs_does_not_have_is_never_built_as_its_pointer(pod: Pods, 
     failure = pod(source={"git": {"url": services.git.url("lfs-lost")}}).failed(*BUILD, source=Source(commit=commit))
     assert failure.reason is Reason.GIT_LFS_FAILED, failure.message
     assert "git LFS cannot be fetched" in failure.message
+
+
+@pytest.fixture
+def elsewhere(services: Services) -> Iterator[GitServer]:
+    """Another git server, which has the same repositories."""
+    server = GitServer(services.git.root)
+    with ThreadingHTTPServer(("127.0.0.1", 0), server.handler()) as listening:
+        server.port = listening.server_port
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        listening.shutdown()
+
+
+def test_a_bearer_token_is_shown_to_its_own_host_only(
+    pod: Pods, services: Services, elsewhere: GitServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    git, secrets = services.git, {"git": {"bearerToken": f"{services.git.token}\n"}}
+    git.shown.clear()
+    lib = git.commit("bearer-lib", {"hello.txt": "of the submodule\n"})
+    module = f'[submodule "lib"]\n\tpath = lib\n\turl = {elsewhere.url("bearer-lib")}\n'
+    git.commit("bearer", {"Dockerfile": SHOW.replace("hello.txt", "lib/hello.txt"), ".gitmodules": module})
+    work = git.root / ".work-bearer"
+    git._git(work, "update-index", "--add", "--cacheinfo", f"160000,{lib},lib")
+    git._git(work, "commit", "--quiet", "--message=module")
+    git._git(work, "push", "--quiet", str(git.root / "bearer"), "HEAD:refs/heads/main")
+    source = {"git": {"url": git.url("private/bearer"), "secretRef": {"name": "git"}}}
+    resolved = pod(secrets, source=source).run("resolve")
+    assert isinstance(resolved, Resolved), resolved
+    pod(secrets, source=source).built(source=resolved.source)
+    assert git.shown == {f"Bearer {git.token}"}
+    assert elsewhere.shown == {""}, "the submodule"
+    said = capfd.readouterr()
+    assert "of the submodule\n" in said.out
+    assert git.token not in said.out + said.err
+
+    git.moved["gone"] = elsewhere.url("private/bearer")
+    source = {"git": {"url": git.url("private/gone"), "secretRef": {"name": "git"}}}
+    failure = pod(secrets, source=source).failed("resolve")
+    assert (failure.reason, "redirects elsewhere" in failure.message) == (Reason.GIT_REPOSITORY_NOT_FOUND, True)
+    assert elsewhere.shown == {""}
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason", "words"),
+    [
+        ({"bearerToken": "wrong"}, Reason.GIT_AUTHENTICATION_FAILED, "'git' are not accepted"),
+        ({"bearerToken": "a\nb"}, Reason.SECRET_INVALID, "`bearerToken` must be one line"),
+        ({"bearer": "x"}, Reason.SECRET_INVALID, "or `bearerToken`, and has `bearer`"),
+    ],
+)
+def test_a_bearer_token_that_does_not_serve(
+    pod: Pods, services: Services, secret: dict[str, str], reason: Reason, words: str
+) -> None:
+    services.git.commit("bearer-not", FILES)
+    source = {"git": {"url": services.git.url("private/bearer-not"), "secretRef": {"name": "git"}}}
+    failure = pod({"git": secret}, source=source).failed("resolve")
+    assert (failure.reason, words in failure.message) == (reason, True), failure.message
 
 
 def test_a_submodule_over_ssh_of_a_repository_over_http_says_what_to_do(pod: Pods, services: Services) -> None:

@@ -5,9 +5,15 @@ import http.client
 import io
 import json
 import ssl
+import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 CONFIG = "application/vnd.cncf.flux.config.v1+json"
 CONTENT = "application/vnd.cncf.flux.content.v1.tar+gzip"
@@ -21,6 +27,8 @@ def sha256(content: bytes) -> str:
 
 def tar(files: Mapping[str, str], *, mode: str = "w:gz", time: int = 1_700_000_000, links: bool = False) -> bytes:
     """Return an archive with `files`; with `links` their content is where a symbolic link leads."""
+    if mode == "w:zst":
+        return zstd.compress(tar(files, mode="w:", time=time, links=links))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for name, text in files.items():

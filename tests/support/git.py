@@ -35,6 +35,11 @@ class Repository:
         """Where only who is authenticated may read it."""
         return f"http://git.{NAMESPACE}.svc/private/{self.name}"
 
+    @property
+    def bearer_url(self) -> str:
+        """Where only who has a bearer token may read it."""
+        return f"http://git.{NAMESPACE}.svc/private-bearer/{self.name}"
+
     def commit(
         self,
         files: Mapping[str, str],

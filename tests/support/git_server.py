@@ -1,7 +1,7 @@
 """A git server over http, run inside a pod: git's own `http-backend` with basic authentication in front of it.
 
-/open/<repository> is for everybody; /private/<repository> demands the user `reader`, or any user with a token. Files
-below /files and /private-files are served likewise.
+/open/<repository> is for everybody; /private/<repository> demands the user `reader`, or any user with a token;
+/private-bearer/<repository> the token as a bearer token. Files below /files and /private-files are served likewise.
 Source: https://git-scm.com/docs/git-http-backend and RFC 3875 (CGI).
 """
 
@@ -43,8 +43,9 @@ class Handler(BaseHTTPRequestHandler):
     def serve(self, body: bytes) -> None:
         url = urlsplit(self.path)
         access, _, path = url.path.lstrip("/").partition("/")
-        if access.startswith("private") and not self.authenticated():
-            self.answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?")
+        kind = "Bearer" if access == "private-bearer" else "Basic"
+        if access.startswith("private") and not self.authenticated(kind):
+            self.answer(401, {"WWW-Authenticate": f'{kind} realm="git"'}, b"who are you?")
             return
         if access.endswith("files"):
             file = ROOT / "files" / path
@@ -76,8 +77,10 @@ class Handler(BaseHTTPRequestHandler):
             subprocess.run(["git", "-C", repository, "update-ref", ref, commit], check=True)
             (repository / NEXT).unlink()
 
-    def authenticated(self) -> bool:
+    def authenticated(self, wanted: str) -> bool:
         kind, _, value = self.headers.get("Authorization", "").partition(" ")
+        if wanted == "Bearer":
+            return bool(TOKEN) and (kind, value) == (wanted, TOKEN)
         user, _, password = base64.b64decode(value).decode().partition(":") if kind == "Basic" else ("", "", "")
         return (user, password) == ("reader", PASSWORD) or bool(TOKEN and password == TOKEN)
 

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from hack.install import NAMESPACE, RELEASE
 from hack.target import Target
@@ -39,6 +42,11 @@ class OperatorProcess:
         environment = {**self.target.environment, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
+
+    def change_policy(self, **values: Any) -> None:
+        """Change fields of the policy, which counts from the next start."""
+        policy = yaml.safe_load(self.policy.read_text(encoding="utf-8"))
+        self.policy.write_text(yaml.safe_dump({**policy, **values}), encoding="utf-8")
 
     def wait(self, seconds: float) -> int:
         """Return the exit code once it has ended by itself."""

@@ -73,9 +73,10 @@ def gone(target: Target, *what: str, seconds: float = 60) -> None:
 
 @dataclass
 class Recorder:
-    """Remembers every object that a watch ever showed, by uid."""
+    """Remembers every object that a watch ever showed, by uid, and each of their changes."""
 
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
 
     def named(self) -> list[str]:
         """Return the names of all, the first seen first; an object that was made again is there twice."""
@@ -91,6 +92,7 @@ def recording(target: Target, *what: str, seconds: float = 600) -> Iterator[Reco
         def record() -> None:
             for change in changes:
                 recorder.seen[change.object["metadata"]["uid"]] = change.object
+                recorder.changes.append(change)
 
         thread = threading.Thread(target=record, daemon=True)
         thread.start()

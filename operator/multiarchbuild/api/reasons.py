@@ -42,6 +42,7 @@ class Reason(StrEnum):
     SOURCE_DENIED = "SourceDenied"
     SOURCE_CHECKSUM_MISMATCH = "SourceChecksumMismatch"
     SOURCE_INVALID = "SourceInvalid"
+    CERTIFICATE_UNTRUSTED = "CertificateUntrusted"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     DOCKERFILE_NOT_FOUND = "DockerfileNotFound"

@@ -97,8 +97,9 @@ class GitSource(Model):
     subdirectory: Subdirectory = ""
     """Folder of the repository that is the build context; by default its root."""
     secret_ref: NameRef | None = None
-    """Secret with `username` and `password` (type kubernetes.io/basic-auth) or with `token`; for ssh with
-    `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with `known_hosts`."""
+    """Secret with `username` and `password` (type kubernetes.io/basic-auth), with `token`, which is sent as a password,
+    or with `bearerToken`; for ssh with `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with
+    `known_hosts`."""
     interval: (
         Annotated[
             Duration,
@@ -113,7 +114,7 @@ class GitSource(Model):
 
 
 class HttpSource(Model):
-    """An archive at a URL: tar, plain or compressed with gzip, bzip2 or xz, or zip."""
+    """An archive at a URL: tar, plain or compressed with gzip, bzip2, xz or Zstandard, or zip."""
 
     url: Annotated[
         str,
@@ -140,7 +141,7 @@ class HttpSource(Model):
 
 
 class OciSource(Model):
-    """An OCI artifact of one layer, a tar.gz, as `flux push artifact` and `kubectl mab build` push it."""
+    """An OCI artifact of one layer, a tar (plain, .gz, .zst), as `flux push artifact` and `kubectl mab build` push."""
 
     image: ArtifactImage
     """Artifact by digest or tag, such as registry.example.com/team-a/app-source@sha256:…; a tag is resolved to a

@@ -1,5 +1,6 @@
 """One question over HTTP and its answer, with bounds: no server makes a step read without end."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -92,5 +93,8 @@ def _final(url: str, response: urllib3.BaseHTTPResponse) -> str:
 
 def cause(error: HTTPError) -> str:
     """Return what is behind an error of urllib3, without the representation of a connection that it puts before it."""
-    text = str(error.reason if isinstance(error, MaxRetryError) and error.reason else error)
+    reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    if reason.args and isinstance(reason.args[0], ssl.SSLCertVerificationError):
+        return f"its certificate cannot be verified: {reason.args[0].verify_message}"
+    text = str(reason)
     return text.partition(">: ")[2] or text.partition("): ")[2] or text

@@ -1,13 +1,17 @@
 """Unpacks an archive that somebody else has made: nothing in it reaches outside of its folder, and it has an end."""
 
 import errno
+import io
 import os
+import re
 import shutil
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
@@ -21,13 +25,19 @@ MAX_BYTES = 4 * 1024**3
 MAX_ENTRIES = 250_000
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How a zip begins, and an empty one."""
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
+"""How a Zstandard frame begins, and one to be skipped, which some programs write first (RFC 8878, section 3.1)."""
+_ZSTD_WINDOW_LOG = 27
+"""Window that a frame may ask for, and so memory: 128 MiB, as the program zstd gives unless it is told otherwise."""
+_ZSTD_READ = 16 * 1024**2
+"""Bytes that may be asked for at once: contents are copied piece by piece, but extended headers read as a whole."""
 _NOT_ITS_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE})
 _END_OF_TIME = 2**33
 """Seconds since the epoch that an entry's time may be at most; archives can claim anything."""
 
 
 def unpack(archive: Path, folder: Path, what: str) -> int:
-    """Unpack `archive` (tar, tar.gz, tar.bz2, tar.xz or zip) into `folder`, which is new.
+    """Unpack `archive` (tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip) into `folder`, which is new.
 
     Returns the time of its newest file, in seconds since the epoch; all files are dated with it, so that what is built
     does not depend on when it was unpacked. `what` names the archive in errors.
@@ -38,12 +48,15 @@ def unpack(archive: Path, folder: Path, what: str) -> int:
     folder.mkdir(parents=True)
     try:
         with archive.open("rb") as file:
-            zipped = file.read(4) in _ZIP
-        times = list(_unzip(archive, folder, what) if zipped else _untar(archive, folder, what))
+            magic = file.read(4)
+        times = list(_unzip(archive, folder, what) if magic in _ZIP else _untar(archive, folder, what, magic))
     except (tarfile.FilterError, _HostileError) as error:
         raise _invalid(f"{what} must not be unpacked: {error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
-        kinds = "tar, tar.gz, tar.bz2, tar.xz or zip"
+    except (
+        *(tarfile.TarError, zipfile.BadZipFile, _BrokenError),
+        *(EOFError, zlib.error, LZMAError, NotImplementedError),
+    ) as error:
+        kinds = "tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip"
         raise _invalid(f"{what} cannot be unpacked as {kinds}: {error}") from error
     except (ValueError, KeyError, RecursionError) as error:
         # tarfile follows hard links to what is not there, or round in circles.
@@ -67,6 +80,10 @@ class _HostileError(Exception):
     """An entry that would leave the folder, or one too many."""
 
 
+class _BrokenError(Exception):
+    """What is compressed is damaged, incomplete, or asks for too much memory."""
+
+
 class _Budget:
     """What is left of the limits."""
 
@@ -80,9 +97,47 @@ class _Budget:
             raise _HostileError(f"it holds more than {MAX_BYTES // 1024**3} GiB or {MAX_ENTRIES} entries")
 
 
-def _untar(archive: Path, folder: Path, what: str) -> Iterator[float]:
+@contextmanager
+def _tar(archive: Path, magic: bytes) -> Iterator[tarfile.TarFile]:
+    """Open a tar, however it is compressed."""
+    if not _ZSTD.fullmatch(magic):
+        with tarfile.open(archive, "r:*") as tar:
+            yield tar
+        return
+    # tarfile itself reads Zstandard from Python 3.14 on, with no bounds. Loaded for such archives only.
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415
+    else:
+        from backports import zstd  # noqa: PLC0415
+    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    try:
+        with zstd.open(archive, options=window) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
+            yield tar
+    except zstd.ZstdError as error:
+        raise _BrokenError(str(error)) from error
+
+
+class _Bounded(io.BufferedIOBase):
+    """What a stream decompresses to, in pieces that fit into memory; how many there may be is for the budget."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _ZSTD_READ:
+            raise _HostileError(f"it has a header of more than {_ZSTD_READ // 1024**2} MiB")
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _untar(archive: Path, folder: Path, what: str, magic: bytes) -> Iterator[float]:
     budget = _Budget()
-    with tarfile.open(archive, "r:*") as tar:
+    with _tar(archive, magic) as tar:
         found = False
         for member in tar:
             found = True

@@ -2,8 +2,10 @@
 
 Source: https://fluxcd.io/flux/cheatsheets/oci-artifacts/ (config application/vnd.cncf.flux.config.v1+json, layer
 application/vnd.cncf.flux.content.v1.tar+gzip). Other artifacts of one layer are unpacked likewise: ORAS makes some.
+How a layer is compressed is told by its content, whatever its media type says: +gzip, +zstd or nothing.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError,
 
 from .credentials import registry_keychain
 from .download import save
-from .errors import StepError
+from .errors import FOR_REGISTRY, StepError, certificate_error
 from .mounts import Mounts
 from .registries import client
 
-_CONTENT = "application/vnd.cncf.flux.content.v1.tar+gzip"
+_CONTENT = re.compile(r"application/vnd\.cncf\.flux\.content\.v1\.tar(\+\w+)?")
 _HINT = "Correct source.oci.image, or name a Secret in output.secretRefs whose credentials may pull it"
 
 
@@ -60,7 +62,7 @@ def _content(registry: Client, digest: str) -> Mapping[str, Any]:
                 "artifact: push one with `flux push artifact` or `kubectl mab build`.",
             )
         layers = manifest.content["layers"]
-        known = [layer for layer in layers if layer["mediaType"] == _CONTENT]
+        known = [layer for layer in layers if _CONTENT.fullmatch(layer["mediaType"])]
         chosen = known or layers
         (layer,) = [{"digest": str(layer["digest"])} for layer in chosen]
     except (ValueError, KeyError, TypeError) as error:
@@ -79,7 +81,7 @@ def _failure(error: RegistryError, image: str) -> StepError:
         case NotFoundError():
             return StepError(Reason.SOURCE_NOT_FOUND, f"{image} does not exist: {error}. {_HINT}.")
         case UnreachableError():
-            return StepError(
+            return certificate_error(str(error), FOR_REGISTRY) or StepError(
                 Reason.REGISTRY_UNREACHABLE,
                 f"{error}. Check the host in source.oci.image, and that pods may connect to it.",
             )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.spec import Spec
 
-from .errors import StepError
+from .errors import FOR_REGISTRY, StepError, certificate_error
 from .progress import Progress
 
 _TAIL_LINES = 30
@@ -161,6 +161,12 @@ def _secrets(failed: _Failed) -> _Found | None:
     return None
 
 
+def _certificate(failed: _Failed) -> _Found | None:
+    # The first line only: the others are of a step, which may print what it likes.
+    error = certificate_error(_short(failed), FOR_REGISTRY, doing=f"{failed.step or 'Building'} failed: ")
+    return _Found(error.reason, error.message) if error else None
+
+
 def _push(failed: _Failed) -> _Found | None:
     image = failed.spec.output.image
     if failed.step != "exporting to image" and "failed to push" not in failed.error:
@@ -231,6 +237,7 @@ _CHECKS: tuple[Callable[[_Failed], _Found | None], ...] = (
     _dockerfile,
     _secrets,
     _process,
+    _certificate,
     _push,
     _frontend,
     _base_image,

@@ -1,5 +1,6 @@
 """The Secrets of a run, as the kubelet has mounted them. A Secret that does not exist is an empty folder."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,13 +16,21 @@ from .ssh import SshCredentials
 if TYPE_CHECKING:
     from multiarchbuild.oci.keys import SigningKey
 
-_GIT_KEYS = "`username` and `password`, or `token`"
+_HTTP_KEYS = "`username` and `password`, or `token`"
+_GIT_KEYS = f"{_HTTP_KEYS}, or `bearerToken`"
 _DOCKER_CONFIG_KEY = ".dockerconfigjson"
 _SSH_KEY = "ssh-privatekey"
 _KNOWN_HOSTS = "known_hosts"
 _COSIGN_KEY = "cosign.key"
 _COSIGN_PASSWORD = "cosign.password"  # noqa: S105 - the name of a Secret's key
 _TOKEN_USER = "x-access-token"  # noqa: S105 - what git hosts take as the user beside a token
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """What logs in to a git server by `Authorization: Bearer` (RFC 6750), as Flux's GitRepository knows it."""
+
+    value: str = field(repr=False)
 
 
 def registry_keychain(mounts: Mounts) -> Keychain:
@@ -42,11 +51,11 @@ def registry_keychain(mounts: Mounts) -> Keychain:
     return Keychain.load(configs)
 
 
-def git_credentials(mounts: Mounts) -> tuple[str, str] | None:
-    """Return user and password of source.git.secretRef, or None when there is none.
+def git_credentials(mounts: Mounts) -> tuple[str, str] | BearerToken | None:
+    """Return user and password, or the bearer token, of source.git.secretRef, or None when there is none.
 
     Raises:
-        StepError: the Secret is missing or has no `password` or `token`.
+        StepError: the Secret is missing or has no `password`, `token` or `bearerToken`.
     """
     git = mounts.inputs.spec.source.git
     if git is None or git.secret_ref is None:
@@ -55,6 +64,8 @@ def git_credentials(mounts: Mounts) -> tuple[str, str] | None:
     folder = mounts.at(paths.GIT)
     keys = _keys(mounts, folder, name, where)
     password = next((key for key in ("password", "token") if key in keys), None)
+    if password is None and "bearerToken" in keys:
+        return BearerToken(_line(folder, "bearerToken", name, where))
     if password is None:
         raise _invalid(name, where, f"it needs {_GIT_KEYS}, and has {_list(keys)}")
     user = _line(folder, "username", name, where) if "username" in keys else _TOKEN_USER
@@ -106,7 +117,7 @@ def http_headers(mounts: Mounts) -> dict[str, str]:
         return {"Authorization": Credentials(user, password).basic()}
     token = next((key for key in ("token", "bearerToken") if key in keys), None)
     if token is None:
-        raise _invalid(name, where, f"it needs {_GIT_KEYS}, and has {_list(keys)}")
+        raise _invalid(name, where, f"it needs {_HTTP_KEYS}, and has {_list(keys)}")
     return {"Authorization": f"Bearer {_line(folder, token, name, where)}"}
 
 

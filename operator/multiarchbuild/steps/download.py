@@ -13,7 +13,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.oci.http import cause
 
 from .archive import MAX_BYTES
-from .errors import StepError
+from .errors import FOR_ALL, StepError, certificate_error
 from .mounts import Mounts
 from .trust import ca_file
 
@@ -52,8 +52,9 @@ def download(mounts: Mounts, url: str, digest: str, file: Path, *, headers: Mapp
         # As it is: an archive that a server marks as compressed has its checksum over the compressed bytes.
         save(response.stream(_CHUNK, decode_content=False), digest, file, url)
     except HTTPError as error:
-        host = urlsplit(url).netloc
-        raise StepError(Reason.SOURCE_UNREACHABLE, f"{host} cannot be reached: {cause(error)}. {hint}") from error
+        said = f"{urlsplit(url).netloc} cannot be reached: {cause(error)}"
+        unreachable = StepError(Reason.SOURCE_UNREACHABLE, f"{said}. {hint}")
+        raise (certificate_error(said, FOR_ALL) or unreachable) from error
 
 
 def save(chunks: Iterable[bytes], digest: str, file: Path, what: str) -> None:

@@ -1,5 +1,7 @@
 """How a step fails."""
 
+import re
+
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError, UnreachableError
 
@@ -12,6 +14,32 @@ class StepError(Exception):
         self.reason = reason
         self.message = message
         self.log_tail = log_tail
+
+
+_UNTRUSTED = re.compile(
+    # oci/http.py; Go's crypto/tls and crypto/x509; git with GnuTLS; git with OpenSSL.
+    r"certificate cannot be verified|failed to verify certificate|x509: |certificate verification failed|"
+    r"SSL certificate problem"
+)
+_UNKNOWN_CA = re.compile(
+    # OpenSSL; Go; GnuTLS, which gives no more details.
+    r"issuer certificate|self-signed|verify the first certificate|unknown authority|certificate verification failed"
+)
+FOR_ALL = "`caBundle`"
+"""Where the operator's policy names a CA for git, archives and everything else."""
+FOR_REGISTRY = "`registries[].caBundle` (for this registry only) or `caBundle` (for everything)"
+"""Where the operator's policy names the CA of a registry."""
+
+
+def certificate_error(said: str, where: str, *, doing: str = "") -> StepError | None:
+    """Return how a step fails that was told `said`, if that is about a certificate; `where` the policy names its CA."""
+    if not _UNTRUSTED.search(said):
+        return None
+    if _UNKNOWN_CA.search(said):
+        remedy = f"If a CA of your own has signed it, let the operator's policy name that CA in {where}"
+    else:
+        remedy = "Who runs that server has to give it a valid certificate for this name"
+    return StepError(Reason.CERTIFICATE_UNTRUSTED, f"{doing}{said.rstrip('.')}. {remedy}.")
 
 
 def push_error(error: RegistryError, image: str) -> StepError:
@@ -28,7 +56,7 @@ def push_error(error: RegistryError, image: str) -> StepError:
                 Reason.PUSH_DENIED, f"{image} does not exist ({error}): create the repository, or correct output.image."
             )
         case UnreachableError():
-            return StepError(
+            return certificate_error(str(error), FOR_REGISTRY) or StepError(
                 Reason.REGISTRY_UNREACHABLE,
                 f"{error}. Check the host in output.image, and that pods may connect to it.",
             )

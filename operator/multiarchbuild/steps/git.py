@@ -19,7 +19,7 @@ from multiarchbuild.api.source import GitSource
 
 from . import git_errors, ssh
 from .archive import date
-from .credentials import git_credentials, git_ssh
+from .credentials import BearerToken, git_credentials, git_ssh
 from .errors import StepError
 from .mounts import Mounts
 from .trust import ca_file
@@ -139,7 +139,9 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
     }
     if url.scheme == "ssh":
         env |= {"GIT_ALLOW_PROTOCOL": "http:https:ssh", "GIT_SSH_COMMAND": _ssh_command(mounts, source)}
-    elif credentials := git_credentials(mounts):
+    elif isinstance(credentials := git_credentials(mounts), BearerToken):
+        env["GIT_CONFIG_GLOBAL"] = str(_bearer(mounts, f"{url.scheme}://{url.netloc}", credentials))
+    elif credentials:
         env["MULTIARCHBUILD_GIT_USER"], env["MULTIARCHBUILD_GIT_PASSWORD"] = credentials
         # Bound to the origin: a submodule or a redirect elsewhere is not handed the password.
         config[f"credential.{url.scheme}://{url.netloc}.helper"] = (
@@ -152,6 +154,21 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
         env[f"GIT_CONFIG_KEY_{number}"], env[f"GIT_CONFIG_VALUE_{number}"] = key, value
     env["GIT_CONFIG_COUNT"] = str(len(config))
     return env
+
+
+def _bearer(mounts: Mounts, origin: str, token: BearerToken) -> Path:
+    """Write the configuration that sends `token` to `origin`; nobody else reads it, as they may the environment."""
+    file = mounts.work / "gitconfig"
+    file.touch(mode=0o600)
+    # Git chooses its headers by the URL that it begins with, and sends them to where that redirects too.
+    section, header = (_quote(text) for text in (origin, f"Authorization: Bearer {token.value}"))
+    file.write_text(f"[http {section}]\n\textraHeader = {header}\n\tfollowRedirects = false\n")
+    return file
+
+
+def _quote(text: str) -> str:
+    r"""Return `text`, one line, in quotes, in which git's configuration knows two special characters: \ and "."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _ssh_command(mounts: Mounts, source: GitSource) -> str:

@@ -6,7 +6,7 @@ import shlex
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.source import GitSource
 
-from .errors import StepError
+from .errors import FOR_ALL, StepError, certificate_error
 
 _REF_UNKNOWN = ("couldn't find remote ref", "not our ref", "unadvertised object", "reference is not a tree")
 _AUTHENTICATION = (
@@ -26,6 +26,7 @@ _UNKNOWN_REPOSITORY = (
 )
 _HOST_KEY = "host key verification failed"
 _LFS = ("filter lfs failed", "git-lfs", "error downloading object")
+_REDIRECT = re.compile(r"returned error: 30[1278]")
 _NO_TRANSPORT = re.compile(r"transport '(\w+)' not allowed")
 
 
@@ -34,6 +35,8 @@ def failure(source: GitSource, arguments: tuple[str, ...], said: str) -> StepErr
     text = said.lower()
     last = next((line for line in reversed(said.splitlines()) if line.strip()), f"git {shlex.join(arguments)} failed")
     last = last.removeprefix("fatal: ").removeprefix("remote: ")
+    if untrusted := certificate_error(last, FOR_ALL, doing=f"Fetching {source.url} failed: "):
+        return untrusted
     if found := _special(source, text):
         return StepError(*found, said)
     if any(words in text for words in _REF_UNKNOWN):
@@ -47,7 +50,7 @@ def failure(source: GitSource, arguments: tuple[str, ...], said: str) -> StepErr
         remedy = (
             f"the credentials in the Secret {source.secret_ref.name!r} are not accepted: renew them"
             if source.secret_ref
-            else "name a Secret with `username` and `password`, or `token`, in source.git.secretRef"
+            else "name a Secret with `username` and `password`, `token` or `bearerToken` in source.git.secretRef"
         )
         return StepError(Reason.GIT_AUTHENTICATION_FAILED, f"{source.url} may not be read ({last}): {remedy}.", said)
     if any(words in text for words in _UNKNOWN_REPOSITORY):
@@ -66,6 +69,11 @@ def _special(source: GitSource, text: str) -> tuple[Reason, str] | None:
         return Reason.GIT_HOST_KEY_REJECTED, (
             f"The host of {source.url} showed a key that `known_hosts` in the Secret of source.git.secretRef does not "
             "have: compare it with what the server's operators publish, and add it."
+        )
+    if _REDIRECT.search(text):
+        return Reason.GIT_REPOSITORY_NOT_FOUND, (
+            f"{source.url} redirects elsewhere, where no `bearerToken` is sent: write the URL that it leads to into "
+            "source.git.url."
         )
     if match := _NO_TRANSPORT.search(text):
         return Reason.GIT_AUTHENTICATION_FAILED, (

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,12 +17,26 @@ from multiarchbuild.steps import archive
 from multiarchbuild.steps.archive import unpack
 from multiarchbuild.steps.errors import StepError
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 
 def tar(path: Path, *members: tarfile.TarInfo, mode: str = "w:gz") -> Path:
     """Write an archive; every file in it has as many bytes as it says."""
+    if mode == "w:zst":
+        return compressed(path, tar(path, *members, mode="w:").read_bytes())
     with tarfile.open(path, mode) as written:  # type: ignore[call-overload]
         for member in members:
             written.addfile(member, io.BytesIO(b"x" * member.size) if member.isfile() else None)
+    return path
+
+
+def compressed(path: Path, content: bytes, **parameters: int) -> Path:
+    """Write `content` as one Zstandard frame with these parameters."""
+    options: dict[int, int] = {zstd.CompressionParameter[name]: value for name, value in parameters.items()}
+    path.write_bytes(zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1, **options}))
     return path
 
 
@@ -59,12 +74,13 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:zst"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_tar_is_refused_and_leaves_nothing_outside(tmp_path: Path, name: str) -> None:
+def test_a_hostile_tar_is_refused_and_leaves_nothing_outside(tmp_path: Path, name: str, mode: str) -> None:
     folder = tmp_path / "in" / "context"
     folder.parent.mkdir()
-    assert refused(tar(tmp_path / "a.tar.gz", *HOSTILE[name]), folder)
-    assert {path.name for path in tmp_path.iterdir()} == {"in", "a.tar.gz"}
+    assert refused(tar(tmp_path / "a", *HOSTILE[name], mode=mode), folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "a"}
     assert [path.name for path in folder.parent.iterdir()] == ["context"]
 
 
@@ -104,7 +120,7 @@ def test_a_hostile_zip_is_refused_and_leaves_nothing_outside(
     assert [path.name for path in folder.parent.iterdir()] == ["context"]
 
 
-@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz", "w:zst"])
 def test_what_is_ordinary_is_unpacked_as_it_is(tmp_path: Path, mode: str) -> None:
     made = tar(
         tmp_path / "a",
@@ -138,8 +154,11 @@ def test_a_zip_is_unpacked_with_links_and_modes(tmp_path: Path) -> None:
     assert ((folder / "link").read_text(), (folder / "bin" / "run").read_text()) == ("y", "x")
 
 
-def test_more_bytes_or_entries_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tar(tmp_path / "a.tar.gz", entry("a", size=600_000), entry("b", size=600_000))
+@pytest.mark.parametrize("mode", ["w:gz", "w:zst"])
+def test_more_bytes_or_entries_than_allowed_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    made = tar(tmp_path / "a", entry("a", size=600_000), entry("b", size=600_000), mode=mode)
     monkeypatch.setattr(archive, "MAX_BYTES", 1_000_000)
     assert "holds more than" in refused(made, tmp_path / "one")
     monkeypatch.setattr(archive, "MAX_BYTES", 2_000_000)
@@ -159,7 +178,9 @@ def test_a_zip_that_lies_about_its_sizes_is_not_believed(tmp_path: Path, monkeyp
     assert sum(path.stat().st_size for path in (tmp_path / "context").rglob("*")) <= 10
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04 no zip", b"\x1f\x8b no gzip"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive at all", b"PK\x03\x04 no zip", b"\x1f\x8b no gzip", b"\x28\xb5\x2f\xfd no zst"]
+)
 def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
@@ -170,6 +191,44 @@ def test_a_truncated_archive_is_told(tmp_path: Path) -> None:
     whole = tar(tmp_path / "a", *(entry(f"f{number}", size=5_000) for number in range(20)), mode="w:").read_bytes()
     (tmp_path / "b").write_bytes(whole[:30_100])
     assert "cannot be unpacked" in refused(tmp_path / "b", tmp_path / "context")
+
+
+def test_a_truncated_or_damaged_zstandard_frame_is_told(tmp_path: Path) -> None:
+    members = [entry(f"f{number}", size=50_000) for number in range(20)]
+    whole = tar(tmp_path / "plain", *members, mode="w:").read_bytes()
+    packed = compressed(tmp_path / "packed", whole + os.urandom(10_000)).read_bytes()
+    for name, content in {
+        "nothing but its magic": packed[:4],
+        "the first half": packed[: len(packed) // 50],
+        "a damaged byte": packed[:20] + bytes([packed[20] ^ 0xFF]) + packed[21:],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert "cannot be unpacked" in refused(tmp_path / name, tmp_path / f"context of {name}")
+
+
+def test_frames_to_be_skipped_and_several_frames_are_one_archive(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "plain", entry("a", size=100_000), mode="w:").read_bytes()
+    skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
+    (tmp_path / "a").write_bytes(skipped + zstd.compress(whole[:3_000]) + zstd.compress(whole[3_000:]))
+    assert unpack(tmp_path / "a", tmp_path / "context", "it") == 1_000
+    assert (tmp_path / "context" / "a").stat().st_size == 100_000
+
+
+def test_the_memory_that_a_zstandard_frame_asks_for_has_a_bound(tmp_path: Path) -> None:
+    # More than the window: a frame that is smaller asks for no more than its own size.
+    content = tar(tmp_path / "plain", entry("a"), mode="w:").read_bytes() + bytes(129 * 1024**2)
+    usual = compressed(tmp_path / "usual", content, window_log=27, enable_long_distance_matching=1)
+    assert unpack(usual, tmp_path / "context", "it") == 1_000
+    greedy = compressed(tmp_path / "greedy", content, window_log=28, enable_long_distance_matching=1)
+    assert "too much memory" in refused(greedy, tmp_path / "other")
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 64 * 1024**2
+    made = compressed(tmp_path / "a", header.tobuf() + bytes(header.size))
+    assert made.stat().st_size < 10_000
+    assert "a header of more than 16 MiB" in refused(made, tmp_path / "context")
 
 
 def test_an_empty_archive_is_told(tmp_path: Path) -> None:

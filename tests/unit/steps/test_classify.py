@@ -43,6 +43,7 @@ EXPECTED = {
     "base-429": (Reason.REGISTRY_ERROR, "429 Too Many Requests"),
     "base-refused": (Reason.REGISTRY_UNREACHABLE, "connection refused"),
     "base-nxdomain": (Reason.REGISTRY_UNREACHABLE, "no such host"),
+    "base-x509": (Reason.CERTIFICATE_UNTRUSTED, "`registries[].caBundle` (for this registry only) or `caBundle`"),
     "frontend": (Reason.REGISTRY_UNREACHABLE, "no.such.invalid/dockerfile:1"),
     "secret-missing": (Reason.SECRET_NOT_FOUND, "id 'npm'"),
     "ssh-missing": (Reason.SECRET_NOT_FOUND, "build.ssh.secretRef"),
@@ -55,6 +56,7 @@ EXPECTED = {
     "push-429": (Reason.REGISTRY_ERROR, "429 Too Many Requests"),
     "push-refused": (Reason.REGISTRY_UNREACHABLE, "connection refused"),
     "push-nx": (Reason.REGISTRY_UNREACHABLE, "no such host"),
+    "push-x509": (Reason.CERTIFICATE_UNTRUSTED, "exporting to image failed: failed to push registry.test:6443/x/y"),
     "daemon-lost": (Reason.BUILDER_LOST, "buildkitd was lost"),
 }
 

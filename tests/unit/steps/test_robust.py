@@ -191,7 +191,7 @@ def test_neither_log_nor_result_of_a_step_that_has_a_bug_shows_what_it_held(
 
     def step() -> Any:
         held = credentials.git_credentials(mounts)
-        raise RuntimeError(f"{len(held or ())} things held")
+        raise RuntimeError(f"{len(held) if isinstance(held, tuple) else 0} things held")
 
     assert conclude(mounts, step) == 1
     message = mounts.termination_log.read_text()
