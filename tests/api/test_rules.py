@@ -102,6 +102,7 @@ REFUSED = (
     Refused(".output.tags.*", "{commit.__class__}", "a tag consists of letters, digits"),
     Refused(".output.tags.*", "-1.0", "a tag consists of letters, digits"),
     Refused(".output.tags.*", "cache-main", "a tag must not begin with cache-"),
+    Refused(".output.tags.*", "sha256-0.sig", "a tag must not begin with sha256-"),
     Refused(".output.annotations", {"a b": ""}, "each name must be like org.opencontainers.image.source"),
     # scheduling
     Refused(".scheduling.nativeWait", "2 minutes", "a duration consists of hours, minutes and seconds"),

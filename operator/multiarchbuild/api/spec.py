@@ -18,7 +18,11 @@ from .source import Source
 PLACEHOLDERS = ("commit", "shortCommit", "ref", "date", "time", "run")
 """What a tag may name in braces."""
 CACHE_TAG_PREFIX = "cache-"
-"""How the tags of the registry cache begin; no other tag may."""
+"""How the tags of the registry cache begin."""
+DIGEST_TAG_PREFIX = "sha256-"
+"""How the tags of signatures and other referrers begin."""
+RESERVED_TAG_PREFIXES = (CACHE_TAG_PREFIX, DIGEST_TAG_PREFIX)
+"""How no other tag may begin."""
 
 DEFAULT_TIMEOUT = "1h"
 """Time for a whole run where neither spec nor the operator's policy says another."""
@@ -149,6 +153,10 @@ class Output(Model):
                 Rule(
                     f"!self.startsWith('{CACHE_TAG_PREFIX}')",
                     f"a tag must not begin with {CACHE_TAG_PREFIX}: those of the layer cache do",
+                ),
+                Rule(
+                    f"!self.startsWith('{DIGEST_TAG_PREFIX}')",
+                    f"a tag must not begin with {DIGEST_TAG_PREFIX}: those of signatures do",
                 ),
             ],
             ...,

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from multiarchbuild.api.spec import CACHE_TAG_PREFIX
+from multiarchbuild.api.spec import RESERVED_TAG_PREFIXES
 from multiarchbuild.api.status import SourceStatus
 
 MAX_TAG = 128
@@ -31,7 +31,7 @@ def expand(tags: tuple[str, ...], source: SourceStatus, started_at: datetime, ru
 
 
 def _tag(text: str) -> str:
-    """Return `text` as a tag: a ref may bring in what no tag, or no tag but the cache's, begins with."""
-    if text.startswith(CACHE_TAG_PREFIX):
+    """Return `text` as a tag: a ref may bring in what no tag begins with, or only one of the cache or a signature."""
+    if text.startswith(RESERVED_TAG_PREFIXES):
         text = f"_{text}"
     return re.sub(r"^[.-]", "_", text)[:MAX_TAG]

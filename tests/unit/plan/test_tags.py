@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiarchbuild.api.spec import CACHE_TAG_PREFIX
+from multiarchbuild.api.spec import RESERVED_TAG_PREFIXES
 from multiarchbuild.api.status import SourceStatus
 from multiarchbuild.plan.tags import expand
 from tests.unit.plan.world import COMMIT
@@ -58,6 +58,7 @@ def test_date_and_time_are_utc() -> None:
         ("refs/heads/-", "_"),
         ("x" * 200, "x" * 128),
         ("cache-busting", "_cache-busting"),
+        ("sha256-0.sig", "_sha256-0.sig"),
     ],
     ids=str,
 )
@@ -80,7 +81,7 @@ def test_no_tags_are_no_tags() -> None:
 
 
 @given(GIT_REF, st.sampled_from(["{ref}", "{ref}-{date}", "v-{ref}", "{commit}-{ref}"]))
-def test_any_ref_makes_a_tag_that_is_none_of_the_cache(ref: str, tag: str) -> None:
+def test_any_ref_makes_a_tag_that_is_none_of_the_cache_or_a_signature(ref: str, tag: str) -> None:
     expanded = one(tag, ref)
     assert TAG.fullmatch(expanded)
-    assert not expanded.startswith(CACHE_TAG_PREFIX)
+    assert not expanded.startswith(RESERVED_TAG_PREFIXES)
