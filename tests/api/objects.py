@@ -110,7 +110,7 @@ SOURCES: dict[str, Object] = {
     },
     "oci": {
         **FULL_INLINE,
-        "source": {"oci": {"image": f"ghcr.io/team-a/source@sha256:{'0' * 64}", "subdirectory": "app"}},
+        "source": {"oci": {"image": "ghcr.io/team-a/source:main", "subdirectory": "app", "interval": "5m"}},
     },
     "flux": {
         **FULL,

@@ -107,6 +107,7 @@ STATUS = Status(
     source=SourceCheck(
         last_checked_at=NOON,
         commit="c" * 40,
+        digest="sha256:" + "6" * 64,
         checks=3,
         pod="app-1-check-4",
         reason=Reason.GIT_UNREACHABLE,
@@ -172,7 +173,8 @@ ACCEPTED: tuple[tuple[str, Any], ...] = (
     (".source.git.interval", "10s"),
     (".source.http.url", "http://files.example.com:8080/a/app.tar.gz?version=1&x=@"),
     (".source.oci.image", "registry:5000/team-a/source:v1"),
-    (".source.oci.image", f"localhost:5000/source@sha256:{'a' * 64}"),
+    (".source.oci", {"image": f"localhost:5000/source@sha256:{'a' * 64}"}),
+    (".source.oci.interval", "1h"),
     (".source.flux.name", "app.v1"),
     (".source.git.ref", "v1.2.0-rc.1+build.7"),
     (".source.git.ref", "feature/JIRA-1_x"),

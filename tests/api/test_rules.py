@@ -68,6 +68,7 @@ REFUSED = (
     Refused(".source.oci.image", "oci://ghcr.io/team-a/source:v1", "must be registry/repository:tag or"),
     Refused(".source.oci.image", "team-a/source:v1", _NAMES_A_HOST),
     Refused(".source.oci.subdirectory", "/app", _NAMES_A_PATH),
+    Refused(".source.oci.interval", "9s", "must be at least 10s"),
     Refused(".source.flux.name", "App", "the name of a Kubernetes object consists of"),
     Refused(".source.flux.subdirectory", "a:b", _NAMES_A_PATH),
     Refused(".source.inline.files", {"../Dockerfile": ""}, "each name must be a relative path"),
@@ -142,6 +143,12 @@ COMBINED = (
         changed(base(".source.git"), ".source.git.ref", "0" * 40),
         "spec.source.git.interval",
         "a commit never moves: remove git.interval, or name a branch in git.ref",
+    ),
+    (
+        "polled-digest",
+        changed(base(".source.oci"), ".source.oci.image", f"ghcr.io/team-a/source@sha256:{'0' * 64}"),
+        "spec.source.oci.interval",
+        "a digest never moves: remove oci.interval, or name a tag in oci.image",
     ),
     (
         "commit-without-git",

@@ -8,6 +8,7 @@ import pytest
 
 from hack.target import Target
 from tests.support import source_controller
+from tests.support.artifacts import CONTENT, Registry, tar
 from tests.support.git import GitServer
 from tests.support.tenant import AMD64, TINY, Build, Status, Tenant, condition, inline, platform
 
@@ -52,12 +53,35 @@ def test_a_polled_branch_is_built_when_it_moves_and_a_look_that_fails_changes_no
     assert failed["source"]["reason"] == "GitRepositoryNotFound"
     ready = condition(failed, "Ready")
     assert ready["status"] == "True"
-    assert "the last look at the repository failed: GitRepositoryNotFound" in ready["message"]
+    assert "the last look at the source failed: GitRepositoryNotFound" in ready["message"]
     events = tenant.kubectl("get", "events", "--field-selector=reason=SourceCheckFailed", "-o", "name")
     assert len(events.split()) == 1
     git_server.run("mv", f"/srv/git/{repository.name}.away", f"/srv/git/{repository.name}")
     build.until(lambda status: not status["source"].get("reason"), why="a look that finds it again")
     assert build.status["run"]["id"] == second["run"]["id"]
+
+
+def test_a_polled_tag_of_an_artifact_is_built_when_it_moves(tenant: Tenant) -> None:
+    facts = tenant.target.facts
+    if not facts.registry_insecure:
+        pytest.skip("artifacts are pushed by plain HTTP here")
+    host, _, path = facts.registry.partition("/")
+    repository = f"{path}/{tenant.namespace}/source".lstrip("/")
+    registry = Registry(host)
+    registry.push(repository, "main", (CONTENT, tar(FILES)))
+    build = tenant.build(
+        source={"oci": {"image": f"{host}/{repository}:main", "interval": "10s"}},
+        platforms=[AMD64],
+    )
+    first = build.succeeded()
+    build.until(lambda status: status.get("source", {}).get("lastCheckedAt"), why="a look")
+    assert build.status["run"]["id"] == first["run"]["id"], "the same digest starts no run"
+    # Packed in another way, which the step's own Python cannot read before 3.14.
+    moved = tar({**FILES, "hello.txt": "two\n"}, mode="w:zst")
+    digest = registry.push(repository, "main", ("application/vnd.oci.image.layer.v1.tar+zstd", moved))
+    second = of_another_run(build, first["run"]["id"])
+    assert second["run"]["source"]["digest"] == second["source"]["digest"] == digest
+    assert hello(tenant, second) == "two\n"
 
 
 @pytest.fixture

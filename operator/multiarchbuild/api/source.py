@@ -46,6 +46,16 @@ def _files_beside_folders(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+_Interval = Annotated[
+    Duration,
+    Rule(
+        "!self.matches(r'^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') || duration(self) >= duration('10s')",
+        "must be at least 10s: each look at the repository is a pod",
+    ),
+]
+"""How long after one look at the source the next one is due."""
+
+
 class GitSource(Model):
     """A git repository over http, https or ssh."""
 
@@ -100,16 +110,7 @@ class GitSource(Model):
     """Secret with `username` and `password` (type kubernetes.io/basic-auth), with `token`, which is sent as a password,
     or with `bearerToken`; for ssh with `ssh-privatekey` (type kubernetes.io/ssh-auth) or Flux's `identity`, and with
     `known_hosts`."""
-    interval: (
-        Annotated[
-            Duration,
-            Rule(
-                "!self.matches(r'^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') || duration(self) >= duration('10s')",
-                "must be at least 10s: each look at the repository is a pod",
-            ),
-        ]
-        | None
-    ) = None
+    interval: _Interval | None = None
     """How often to look whether the branch or tag has moved, such as 5m; a run starts when it has. By default never."""
 
 
@@ -143,11 +144,23 @@ class HttpSource(Model):
 class OciSource(Model):
     """An OCI artifact of one layer, a tar (plain, .gz, .zst), as `flux push artifact` and `kubectl mab build` push."""
 
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "!has(self.interval) || !self.image.contains('@')",
+                "a digest never moves: remove oci.interval, or name a tag in oci.image",
+                field=".interval",
+            ),
+        )
+    )
+
     image: ArtifactImage
     """Artifact by digest or tag, such as registry.example.com/team-a/app-source@sha256:…; a tag is resolved to a
     digest once for each run. It is pulled with the credentials of output.secretRefs."""
     subdirectory: Subdirectory = ""
     """Folder of the artifact that is the build context; by default its root."""
+    interval: _Interval | None = None
+    """How often to look whether the tag has moved, such as 5m; a run starts when it has. By default never."""
 
 
 class FluxKind(StrEnum):

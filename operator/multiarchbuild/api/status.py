@@ -82,12 +82,14 @@ class SourceStatus(StoredModel):
 
 
 class SourceCheck(StoredModel):
-    """What the last look at a polled repository has found."""
+    """What the last look at a polled source has found."""
 
     last_checked_at: datetime | None = None
     """When a look ended last."""
     commit: Annotated[str, Field(max_length=64)] | None = None
-    """Commit that it found."""
+    """Commit that it found in a git repository."""
+    digest: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
+    """Digest of the artifact that it found in a registry."""
     checks: Annotated[int, Field(ge=0)] = 0
     """Looks that have ended since the run in status.run."""
     pod: Annotated[str, Field(max_length=253)] | None = None
@@ -280,7 +282,7 @@ class Status(StoredModel):
     run: RunStatus | None = None
     """The current or the last run."""
     source: SourceCheck | None = None
-    """Looks at the repository between runs, with source.git.interval."""
+    """Looks at the source between runs, with source.git.interval or source.oci.interval."""
     platforms: Annotated[str, Field(max_length=16)] | None = None
     """Platforms done and wanted, such as 1/2, for kubectl get."""
     short_digest: Annotated[str, Field(max_length=12)] | None = None

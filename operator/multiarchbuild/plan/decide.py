@@ -141,10 +141,6 @@ def _conditions(context: Context, run: RunStatus | None, check: SourceCheck | No
     problem = context.artifact.problem if context.artifact else ""
     if problem and not build.spec.suspend and runs.is_needed(build):
         return summary.waiting(old, f"{problem}: the run starts as soon as it has one", generation, now)
-    note = (
-        f"the last look at the repository failed: {check.reason}: {check.message}"
-        if check and check.reason
-        else problem
-    )
+    note = f"the last look at the source failed: {check.reason}: {check.message}" if check and check.reason else problem
     current = run is None or run.inputs == fingerprint(build.spec).inputs
     return summary.conditions(old, run, generation, now, suspended=build.spec.suspend, current=current, note=note)

@@ -15,6 +15,7 @@ from multiarchbuild.api.status import SourceStatus
 
 _INPUTS = {"platforms", "source", "build", "output", "attestations", "reproducible"}
 _EXECUTION = {"cache", "scheduling", "timeout", "retries"}
+_POLLING = {"git": {"interval"}, "oci": {"interval"}}
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 MAX_NAME = 63
 """A pod's name becomes its host name, a DNS label."""
@@ -31,7 +32,7 @@ class Fingerprint:
 
 
 def fingerprint(spec: Spec) -> Fingerprint:
-    """Return the hashes of `spec`; suspend, history and source.git.interval have no part in them."""
+    """Return the hashes of `spec`; suspend, history and the interval of a polled source have no part in them."""
     return Fingerprint(inputs=_hash(spec, _INPUTS), execution=_hash(spec, _EXECUTION))
 
 
@@ -79,7 +80,7 @@ def digest(*parts: str) -> str:
 def _hash(spec: Spec, fields: set[str]) -> str:
     # Without defaults: a field that a later version adds must not make every build run again.
     document = spec.model_dump(
-        mode="json", by_alias=True, include=fields, exclude={"source": {"git": {"interval"}}}, exclude_defaults=True
+        mode="json", by_alias=True, include=fields, exclude={"source": _POLLING}, exclude_defaults=True
     )
     return digest(json.dumps(document, sort_keys=True))[:16]
 

@@ -1,13 +1,12 @@
-"""Looks at a repository between runs: every `source.git.interval` the resolve step, and nothing else.
+"""Looks at a source between runs: each `source.git.interval` or `source.oci.interval` the resolve step, nothing else.
 
 Level-triggered like all else: when the next look is due follows from status, and what a look has found from its pod.
 A look that fails changes nothing about the image, so that Ready stays what it is; status.source says why.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from multiarchbuild.api.durations import parse_duration
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Failure, Resolved
 from multiarchbuild.api.status import RunStatus, SourceCheck, SourceStatus
@@ -17,7 +16,7 @@ from .children import Pod, Role
 from .context import Context
 from .identity import fingerprint, inputs_name, step_name
 from .outcome import Going, outcome
-from .sources import differ, polled, status_of
+from .sources import differ, poll_interval, status_of
 
 _DEADLINE = 300
 """Seconds that a look may take: git gives up on a silent server long before."""
@@ -25,7 +24,7 @@ _DEADLINE = 300
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A branch or tag that has moved since the last run."""
+    """What a branch or tag means that has moved since the last run."""
 
     source: SourceStatus
     pod: str
@@ -34,7 +33,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Where the looks at the repository stand after this decision."""
+    """Where the looks at the source stand after this decision."""
 
     status: SourceCheck | None = None
     found: Found | None = None
@@ -43,9 +42,9 @@ class Check:
 
 
 def advance(context: Context, run: RunStatus | None, status: SourceCheck | None) -> Check:
-    """Return where the looks at the repository stand; there are none while a run goes on, and none before the first."""
-    git = polled(context.build.spec)
-    if git is None or git.interval is None:
+    """Return where the looks at the source stand; there are none while a run goes on, and none before the first."""
+    interval = poll_interval(context.build.spec)
+    if interval is None:
         return Check()
     status = status or SourceCheck()
     if run is None or run.result is None or context.build.spec.suspend or _outdated(context, run):
@@ -53,11 +52,11 @@ def advance(context: Context, run: RunStatus | None, status: SourceCheck | None)
     number = status.checks + 1
     pod = context.pod(run.id, Role.CHECK)
     if pod is not None and pod.attempt == number:
-        return _with_pod(context, run, status, pod)
+        return _with_pod(context, run, status, pod, interval)
     if status.pod is not None:
         lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {status.pod} disappeared before its step ended")
-        return _ended(context, run, _failed(status, lost, context.now))
-    due = max(run.started_at, status.last_checked_at or run.started_at) + parse_duration(git.interval)
+        return _ended(run, _failed(status, lost, context.now), interval)
+    due = _due(run, status, interval)
     if context.now < due:
         return Check(status, wake_at=due)
     inputs = inputs_name(context.build, run.id)
@@ -93,7 +92,12 @@ def _outdated(context: Context, run: RunStatus) -> bool:
     return run.inputs != fingerprint(context.build.spec).inputs
 
 
-def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod) -> Check:
+def _due(run: RunStatus, status: SourceCheck, interval: timedelta) -> datetime:
+    """Return when the next look is due: counted from when the last one ended, whatever came of it."""
+    return max(run.started_at, status.last_checked_at or run.started_at) + interval
+
+
+def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod, interval: timedelta) -> Check:
     came = outcome(pod, context.now)
     finished = (pod.ended.finished_at if pod.ended else None) or context.now
     match came:
@@ -101,14 +105,16 @@ def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod) -
             return Check(_waiting(status, pod), wake_at=look_again)
         case Resolved(source=source):
             found = status_of(source)
-            ended = SourceCheck(last_checked_at=finished, commit=found.commit, checks=status.checks + 1)
+            ended = SourceCheck(
+                last_checked_at=finished, commit=found.commit, digest=found.digest, checks=status.checks + 1
+            )
             moved = Found(found, pod.name, finished) if differ(found, run.source) else None
-            return _ended(context, run, ended, moved)
+            return _ended(run, ended, interval, moved)
         case Failure():
-            return _ended(context, run, _failed(status, came, finished))
+            return _ended(run, _failed(status, came, finished), interval)
         case _:
             wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
-            return _ended(context, run, _failed(status, wrong, finished))
+            return _ended(run, _failed(status, wrong, finished), interval)
 
 
 def _waiting(status: SourceCheck, pod: Pod) -> SourceCheck:
@@ -124,19 +130,15 @@ def _failed(status: SourceCheck, failure: Failure, finished: datetime) -> Source
     return SourceCheck(
         last_checked_at=finished,
         commit=status.commit,
+        digest=status.digest,
         checks=status.checks + 1,
         reason=failure.reason,
         message=failure.message,
     )
 
 
-def _ended(context: Context, run: RunStatus, status: SourceCheck, found: Found | None = None) -> Check:
-    """Return the end of a look. The next one is due from when it ended, whatever came of it."""
-    git = polled(context.build.spec)
-    assert git is not None
-    assert git.interval is not None
-    wake_at = max(run.started_at, status.last_checked_at or run.started_at) + parse_duration(git.interval)
-    return Check(status, found=found, wake_at=wake_at)
+def _ended(run: RunStatus, status: SourceCheck, interval: timedelta, found: Found | None = None) -> Check:
+    return Check(status, found=found, wake_at=_due(run, status, interval))
 
 
 def _update(status: SourceCheck, **fields: object) -> SourceCheck:

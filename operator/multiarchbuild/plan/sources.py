@@ -1,9 +1,9 @@
 """What a run builds: known from the spec or from Flux when it starts, or found by the resolve step."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from multiarchbuild.api.durations import parse_duration
 from multiarchbuild.api.results import Source
-from multiarchbuild.api.source import GitSource
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import RunStatus, SourceStatus, StepStatus
 
@@ -83,10 +83,12 @@ def _identity(source: SourceStatus | None) -> tuple[str | None, ...]:
     return (source.commit, source.revision, source.digest) if source else ()
 
 
-def polled(spec: Spec) -> GitSource | None:
-    """Return the repository that is looked at between runs, or None where there is none."""
-    git = spec.source.git
-    return git if git is not None and git.interval is not None and not is_commit(git.ref) else None
+def poll_interval(spec: Spec) -> timedelta | None:
+    """Return how often it is looked between runs whether the source has moved, or None where it never is."""
+    watched = spec.source.git or spec.source.oci
+    if watched is None or watched.interval is None or not needs_resolving(spec):
+        return None
+    return parse_duration(watched.interval)
 
 
 def found_by(pod: str, finished_at: datetime) -> StepStatus:

@@ -1,5 +1,6 @@
 """A repository with `interval` is looked at between runs, and only a commit that differs starts one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,8 @@ from multiarchbuild.plan.actions import StartResolve
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.others import summarized
 from multiarchbuild.plan.policy import Policy
-from tests.unit.plan.world import POLLED, START, World, build, manifest
+from multiarchbuild.plan.sources import poll_interval
+from tests.unit.plan.world import GIT, INLINE, POLLED, POLLED_TAG, START, World, build, digest_of, manifest
 
 MOVED = "b" * 40
 
@@ -29,9 +31,9 @@ def checks(world: World) -> list[str]:
     return [name for name, pod in world.pods.items() if pod_from(pod).role is Role.CHECK]
 
 
-def built(result: Result = Result.SUCCEEDED, **fields: Any) -> World:
+def built(result: Result = Result.SUCCEEDED, source: Mapping[str, Any] = POLLED) -> World:
     """Return a world whose polled build has ended so, a second after it began."""
-    world = World(manifest(source=POLLED, **fields))
+    world = World(manifest(source=source))
     world.settle()
     world.succeed_all(Role.RESOLVE)
     world.settle()
@@ -139,6 +141,43 @@ def test_a_branch_that_has_moved_starts_a_run_of_just_that_commit(result: Result
     assert {commit for _, commit in list(world.built.values())[-2:]} == {MOVED}
 
 
+def test_a_tag_of_an_artifact_is_polled_as_a_branch_is() -> None:
+    world = built(source=POLLED_TAG)
+    first = world.status.run
+    look(world)
+    assert world.status.run == first
+    assert world.status.source
+    assert (world.status.source.commit, world.status.source.digest) == (None, digest_of(world.head))
+    world.head = MOVED
+    look(world)
+    run = world.status.run
+    assert run
+    assert run.source
+    assert first
+    assert (run.id != first.id, run.trigger, run.source.digest) == (True, Trigger.SOURCE_CHANGED, digest_of(MOVED))
+    world.settle()
+    assert [pod_from(pod).role for pod in world.pods.values() if pod_from(pod).run_id == run.id] == [Role.BUILD] * 2
+
+
+NOT_POLLED = {
+    "a branch without interval": GIT,
+    "a commit": {"git": {**POLLED["git"], "ref": "1" * 40}},
+    "a tag without interval": {"oci": {"image": "registry.example.com/team-a/source:main"}},
+    "a digest": {"oci": {**POLLED_TAG["oci"], "image": f"registry.example.com/team-a/source@{digest_of('x')}"}},
+    "files": INLINE,
+}
+
+
+@pytest.mark.parametrize("source", NOT_POLLED.values(), ids=NOT_POLLED)
+def test_what_does_not_move_or_is_not_asked_for_is_not_looked_at(source: Mapping[str, Any]) -> None:
+    assert poll_interval(build(source=source).spec) is None
+
+
+@pytest.mark.parametrize("source", [POLLED, POLLED_TAG], ids=["git", "oci"])
+def test_what_has_an_interval_is_looked_at(source: Mapping[str, Any]) -> None:
+    assert poll_interval(build(source=source).spec) == timedelta(minutes=1)
+
+
 def test_a_run_that_was_killed_before_status_knew_of_it_never_takes_the_pods_of_another_commit() -> None:
     world = built()
     world.head = MOVED
@@ -188,7 +227,7 @@ def test_a_look_that_fails_leaves_ready_what_it_is_and_says_so() -> None:
     assert status.source
     assert (status.source.reason, status.source.message) == (Reason.GIT_UNREACHABLE, "no route")
     assert ready(status)[0] == "True"
-    assert ready(status)[1].endswith("the last look at the repository failed: GitUnreachable: no route")
+    assert ready(status)[1].endswith("the last look at the source failed: GitUnreachable: no route")
     assert [(event.type, event.reason) for event in decision.events] == [("Warning", "SourceCheckFailed")]
     due(world)
     world.fail(world.pod(Role.CHECK), Reason.GIT_UNREACHABLE, "no route")
@@ -238,10 +277,11 @@ def test_who_no_longer_wants_it_looked_at_has_no_pod_that_looks(edit: dict[str, 
     assert world.status.run == before
 
 
-def test_the_interval_is_no_part_of_what_is_built() -> None:
-    world = built()
+@pytest.mark.parametrize(("kind", "source"), [("git", POLLED), ("oci", POLLED_TAG)])
+def test_the_interval_is_no_part_of_what_is_built(kind: str, source: Mapping[str, Any]) -> None:
+    world = built(source=source)
     before = world.status.run
-    world.edit(source={"git": {**POLLED["git"], "interval": "1h"}})
+    world.edit(source={kind: {**source[kind], "interval": "1h"}})
     world.settle()
     assert world.status.run == before
     assert world.decide().wake_after == timedelta(hours=1) - timedelta(seconds=1)

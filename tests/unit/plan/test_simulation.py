@@ -14,8 +14,9 @@ from multiarchbuild.api.status import MAX_BYTES, Phase, Result, Status
 from multiarchbuild.plan.actions import AnnotateBuilt, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import Node, Role, pod_from
 from multiarchbuild.plan.decide import Decision
-from multiarchbuild.plan.identity import fingerprint, is_commit
-from tests.unit.plan.world import FLUX, GIT, INLINE, PINNED, POLLED, World, kstatus, node, timestamp
+from multiarchbuild.plan.identity import fingerprint
+from multiarchbuild.plan.sources import needs_resolving
+from tests.unit.plan.world import FLUX, GIT, INLINE, PINNED, POLLED, POLLED_TAG, World, kstatus, node, timestamp
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386")
 NODES = (
@@ -30,7 +31,7 @@ EDITS = st.fixed_dictionaries(
     {},
     optional={
         "platforms": st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=3, unique=True),
-        "source": st.sampled_from([GIT, INLINE, PINNED, POLLED, FLUX]),
+        "source": st.sampled_from([GIT, INLINE, PINNED, POLLED, POLLED_TAG, FLUX]),
         "retries": st.integers(0, 2),
         "timeout": st.sampled_from(["5m", "1h"]),
         "suspend": st.booleans(),
@@ -220,10 +221,11 @@ class Simulation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The cluster comes to rest: only time passes. Then everything has ended, and nothing is left over."""
-        if self.world.build.spec.source.git:
-            # A repository that is polled never comes to rest.
-            source = self.world.build.spec.source.git.model_dump(mode="json", exclude={"interval"}, exclude_none=True)
-            self.world.edit(source={"git": source})
+        source = self.world.build.spec.source
+        if source.git or source.oci:
+            # A source that is polled never comes to rest.
+            polling = {"git": {"interval"}, "oci": {"interval"}}
+            self.world.edit(source=source.model_dump(mode="json", exclude=polling, exclude_none=True))
         for _ in range(100):
             self.reconcile()
             decision = self.world.decide()
@@ -270,17 +272,19 @@ class Simulation(RuleBasedStateMachine):
         assert run_id == run.id
         spec = self.world.build.spec
         assert [entry.platform for entry in run.platforms] == list(spec.platforms)
-        commit = run.source.commit if run.source else None
-        assert is_commit(commit or "") or spec.source.inline
+        pinned = None
+        if run.source and not spec.source.inline:
+            pinned = run.source.digest if spec.source.oci else run.source.commit
+        assert pinned or spec.source.inline
         if built is None:
             assert all(entry.phase in {Phase.SUCCEEDED, Phase.RUNNING} for entry in run.platforms), "not too early"
             return
         assert all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
         assert [image.platform for image in built.images] == list(spec.platforms)
         for image in built.images:
-            platforms, built_commit = self.world.built[image.digest]
+            platforms, built_from = self.world.built[image.digest]
             assert image.platform in platforms, f"{image.digest} is not of {image.platform}"
-            assert built_commit == commit, "all platforms are of the commit that status names"
+            assert built_from == pinned, "all platforms are of the commit or artifact that status names"
 
     def _record(self) -> None:
         run = self.world.status.run
@@ -299,8 +303,7 @@ class Simulation(RuleBasedStateMachine):
 
     def _ready(self) -> list[dict[str, Any]]:
         """Return the live pods that can do their work: builders wait for their source, publish for what they build."""
-        git = self.world.build.spec.source.git
-        pinned = git is None or is_commit(git.ref)
+        pinned = not needs_resolving(self.world.build.spec)
         states = ((pod, pod_from(pod)) for pod in self._live())
         return [
             pod

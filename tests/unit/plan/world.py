@@ -45,6 +45,7 @@ COMMIT = "1" * 40
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": "main"}}
 INLINE = {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}}
 POLLED = {"git": {**GIT["git"], "interval": "1m"}}
+POLLED_TAG = {"oci": {"image": "registry.example.com/team-a/source:main", "interval": "1m"}}
 FLUX = {"flux": {"kind": "GitRepository", "name": "app"}}
 PINNED = {"git": {"url": "https://git.example.com/app.git", "ref": COMMIT}}
 
@@ -121,7 +122,7 @@ class World:
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     built: dict[str, tuple[frozenset[str], str | None]] = field(default_factory=dict)
-    """What is in the registry, by digest: platforms and commit."""
+    """What is in the registry, by digest: platforms, and the commit or artifact that they are of."""
     published: dict[str, str] = field(default_factory=dict)
     """Digest of the index by run."""
     uids: int = 0
@@ -261,6 +262,8 @@ class World:
     def _result(self, pod: Pod) -> Resolved | Built | Published:
         match pod.role:
             case Role.RESOLVE | Role.CHECK:
+                if self.build.spec.source.oci:
+                    return Resolved(source=Source(digest=digest_of(self.head), ref="main"))
                 return Resolved(source=Source(commit=self.head, ref="main", author="Ada", time=1_700_000_000))
             case Role.BUILD:
                 digest = digest_of(pod.run_id, pod.platforms, pod.attempt, pod.mode)
@@ -279,7 +282,8 @@ class World:
     def _commit(self, pod: Pod) -> str | None:
         git = self.build.spec.source.git
         if pod.source_annotation:
-            return Source.model_validate_json(pod.source_annotation).commit
+            source = Source.model_validate_json(pod.source_annotation)
+            return source.commit or source.digest
         return git.ref if git and is_commit(git.ref) else None
 
     def evict(self, pod: dict[str, Any]) -> None:
