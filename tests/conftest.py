@@ -16,7 +16,7 @@ from tests.cluster.fixture import Cluster, bring_up, cluster
 from tests.cluster.layout import OWN_INSTANCE
 from tests.cluster.lifecycle import Wanted
 from tests.cluster.locks import locked
-from tests.support import git
+from tests.support import git, sbom
 from tests.support.git import GitServer
 from tests.support.tenant import Tenant
 from tests.support.turns import turn
@@ -92,7 +92,7 @@ def operator(target: Target, shared: Path) -> str:
     with locked(shared / "operator.lock", waiting="waiting for another worker to install the operator"):
         if not done.exists():
             image = build_image(target)
-            install(target, image, POLICY)
+            install(target, image, {**POLICY, "images": {"sbom": sbom.image(target)}})
             git.stop(target)
             done.write_text(json.dumps(image))
     return str(json.loads(done.read_text()))

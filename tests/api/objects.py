@@ -81,7 +81,7 @@ FULL: Object = {
             }
         ],
     },
-    "attestations": {"provenance": "max"},
+    "attestations": {"provenance": "max", "sbom": True},
     "reproducible": False,
     "timeout": "1h30m",
     "retries": 0,

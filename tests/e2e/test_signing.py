@@ -23,7 +23,7 @@ def signers(build: Build, status: Status, **pairs: KeyPair) -> list[str]:
     image, digest = status["image"]["ref"].split("@")
     images, tag = build.tenant.images, f"{image}:{digest.replace(':', '-')}.sig"
     assert images.digest(tag) == status["image"]["signature"]
-    return verified(images.manifest(tag), lambda blob: images.blob(image, blob), pairs, image, digest)
+    return verified(images.manifest(tag), lambda blob: images.blob(f"{image}@{blob}"), pairs, image, digest)
 
 
 def test_an_image_is_signed_with_the_key_of_a_secret(tenant: Tenant) -> None:

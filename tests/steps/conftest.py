@@ -22,7 +22,7 @@ from multiarchbuild.oci.client import Client, pool
 from multiarchbuild.oci.credentials import Credentials
 from multiarchbuild.oci.names import Repository
 from multiarchbuild.plan.actions import EnsureInputs
-from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.policy import SBOM_IMAGE, Policy
 from multiarchbuild.pods import render
 from tests.cluster import build, pki
 from tests.cluster.build import packages
@@ -164,6 +164,8 @@ class Pod:
     """Content of the mounted Secrets, by path below /run/mab."""
     frontend: str = ""
     """`images.frontend` of the operator's policy."""
+    sbom: str = SBOM_IMAGE
+    """`images.sbom` of it."""
 
     def run(self, *arguments: str, source: Source | None = None, built: Mapping[str, str] | None = None) -> Outcome:
         """Mount everything anew, run the step, and return the result in its termination message.
@@ -177,12 +179,13 @@ class Pod:
         (root / "dev").mkdir()
         resource = MultiArchBuild.model_validate({"metadata": _metadata(), "spec": self.spec})
         policy = _policy(self.services)
-        policy = policy.model_copy(update={"images": policy.images.model_copy(update={"frontend": self.frontend})})
+        images = policy.images.model_copy(update={"frontend": self.frontend, "sbom": self.sbom})
+        policy = policy.model_copy(update={"images": images})
         for key, text in render(EnsureInputs("in", "run1"), resource, policy)["data"].items():
             (mab / "inputs" / key).write_text(text)
-        images = tuple(PushedImage(platform=platform, digest=digest) for platform, digest in (built or {}).items())
+        pushed = tuple(PushedImage(platform=platform, digest=digest) for platform, digest in (built or {}).items())
         (mab / "pod" / "source").write_text(source.model_dump_json(by_alias=True) if source else "")
-        (mab / "pod" / "built").write_text(Pushed(images=images).model_dump_json(by_alias=True))
+        (mab / "pod" / "built").write_text(Pushed(images=pushed).model_dump_json(by_alias=True))
         (mab / "buildkit" / "buildkitd.sock").symlink_to(self.services.socket)
         for path, keys in self.secrets.items():
             (mab / path).mkdir(parents=True)

@@ -31,6 +31,10 @@ class Images:
         """Return the manifest or index `ref`."""
         return dict(json.loads(self.raw(ref)))
 
+    def blob(self, ref: str) -> bytes:
+        """Return the blob that `ref` names by its digest."""
+        return self._crane("blob", ref)
+
     def digest(self, ref: str) -> str:
         """Return the digest of `ref`."""
         return self._crane("digest", ref).decode().strip()
@@ -42,10 +46,6 @@ class Images:
         except CommandError:
             return False
         return True
-
-    def blob(self, repository: str, digest: str) -> bytes:
-        """Return a blob of a repository."""
-        return self._crane("blob", f"{repository}@{digest}")
 
     def config(self, ref: str) -> dict[str, Any]:
         """Return the config of the image `ref`."""

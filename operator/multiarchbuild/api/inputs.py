@@ -38,3 +38,5 @@ class Inputs(StoredModel):
     """How registries are reached."""
     frontend: str = ""
     """What reads the Dockerfile (policy): empty for what its `# syntax=` line names; `builtin`; or an image."""
+    sbom_generator: str = ""
+    """Image that makes SBOMs (policy)."""

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     BASE_IMAGE_NOT_FOUND = "BaseImageNotFound"
     BASE_IMAGE_DENIED = "BaseImageDenied"
     FRONTEND_UNAVAILABLE = "FrontendUnavailable"
+    SBOM_GENERATOR_FAILED = "SbomGeneratorFailed"
     BUILD_FAILED = "BuildFailed"
     OUT_OF_MEMORY = "OutOfMemory"
     PUSH_DENIED = "PushDenied"

@@ -205,6 +205,8 @@ class Attestations(Model):
 
     provenance: Provenance = Provenance.MIN
     """SLSA provenance; max also records build arguments and the Dockerfile. If reproducible, it tells no times."""
+    sbom: bool = False
+    """A list of what is in each image (SPDX), made by the generator that the operator's policy names in images.sbom."""
 
 
 class History(Model):

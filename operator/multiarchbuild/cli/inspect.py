@@ -28,9 +28,13 @@ class Attestation:
     """A manifest of attestations."""
 
     digest: str
-    predicates: tuple[str, ...]
-    """Types of what is attested, such as https://slsa.dev/provenance/v1."""
-    size: int
+    predicates: tuple[tuple[str, int], ...]
+    """Types of what is attested, such as https://slsa.dev/provenance/v1, with the bytes of each."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is attested."""
+        return sum(size for _, size in self.predicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Report:
                     "layers": image.layers,
                     "size": image.size,
                     "attestations": [
-                        {"digest": each.digest, "predicates": list(each.predicates), "size": each.size}
+                        {"digest": each.digest, "predicates": [kind for kind, _ in each.predicates], "size": each.size}
                         for each in image.attestations
                     ],
                 }
@@ -159,8 +163,9 @@ def _image(platform: str, manifest: Manifest, attestations: tuple[Attestation, .
 
 def _attestation(manifest: Manifest) -> Attestation:
     layers: Sequence[Mapping[str, Any]] = manifest.content.get("layers", ())
-    predicates = tuple(_annotations(layer).get(_PREDICATE, "?") for layer in layers)
-    return Attestation(manifest.digest, predicates, sum(layer["size"] for layer in layers))
+    return Attestation(
+        manifest.digest, tuple((_annotations(layer).get(_PREDICATE, "?"), layer["size"]) for layer in layers)
+    )
 
 
 def _annotations(entry: Mapping[str, Any]) -> Mapping[str, str]:
@@ -183,10 +188,10 @@ def lines(found: Report) -> list[Text]:
     rows = [[image.platform, image.digest, str(image.layers), size(image.size)] for image in found.images]
     result = [*table(["", ""], facts)[1:], Text(), *table(["PLATFORM", "DIGEST", "LAYERS", "SIZE"], rows)]
     attested = [
-        [image.platform, each.digest, predicate, size(each.size)]
+        [image.platform, each.digest, predicate, size(bytes_)]
         for image in found.images
         for each in image.attestations
-        for predicate in each.predicates
+        for predicate, bytes_ in each.predicates
     ]
     if attested:
         result += [Text(), *table(["ATTESTATION OF", "DIGEST", "PREDICATE", "SIZE"], attested)]

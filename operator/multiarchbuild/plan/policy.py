@@ -17,6 +17,8 @@ from .quantities import Amount, quantity
 
 BUILDKIT_IMAGE = "moby/buildkit:v0.32.2-rootless"
 """Pinned: at least 0.31.2 is needed for the security fixes of July 2026."""
+SBOM_IMAGE = "docker/buildkit-syft-scanner:1.12.0"
+"""Pinned: what is new in an SBOM should be new in the image."""
 
 
 class Isolation(StrEnum):
@@ -44,8 +46,10 @@ class Images(Model):
     frontend: Annotated[str, Field(max_length=512, pattern=r"^(builtin|[a-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
     """What reads Dockerfiles: empty for what their `# syntax=` line names, `builtin` for BuildKit's own frontend, which
     needs nothing to be pulled, or the image of a frontend."""
+    sbom: Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")] = SBOM_IMAGE
+    """Generator of SBOMs, for builds with attestations.sbom; BuildKit pulls and runs it."""
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
-    """imagePullPolicy of both."""
+    """imagePullPolicy of step and buildkit."""
 
 
 class Emulation(Model):

@@ -27,6 +27,7 @@ def config_map(action: EnsureInputs, build: MultiArchBuild, policy: Policy) -> d
         files=files,
         registries=tuple(registry.model_copy(update={"ca_bundle": ""}) for registry in policy.registries),
         frontend=policy.images.frontend,
+        sbom_generator=policy.images.sbom,
     )
     data = {
         mounts.INPUTS_FILE: inputs.model_dump_json(by_alias=True, exclude_none=True),

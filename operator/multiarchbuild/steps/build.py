@@ -55,11 +55,12 @@ def build(mounts: Mounts, platforms: Sequence[str], cache_to: str | None, cache_
         secrets=secrets,
         ssh_key=ssh_key,
         frontend=mounts.inputs.frontend,
+        sbom_generator=mounts.inputs.sbom_generator,
     )
     repositories = [Repository.parse(name) for name in (spec.output.image, *usable)]
     progress = _run(arguments, _environment(mounts, keychain.docker_config(repositories)))
     if not metadata_file.is_file():
-        raise classify(spec, progress)
+        raise classify(spec, progress, mounts.inputs.sbom_generator)
     digest = json.loads(metadata_file.read_bytes())["containerimage.digest"]
     say(f"pushed {spec.output.image}@{digest}; {progress.cache.hits} of {progress.cache.total} steps were cached")
     return Built(digest=digest, cache=progress.cache, source_time=context.time if context.vcs else None)

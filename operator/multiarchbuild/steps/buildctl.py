@@ -28,14 +28,18 @@ def command(
     secrets: Iterable[tuple[str, Path]],
     ssh_key: Path | None,
     frontend: str = "",
+    sbom_generator: str = "",
 ) -> list[str]:
     """Return the arguments that build `context` for `platforms` and push the result by digest.
 
-    `frontend` overrides what the Dockerfile's `# syntax=` line names: `builtin`, or an image.
+    `frontend` overrides what the Dockerfile's `# syntax=` line names: `builtin`, or an image. `sbom_generator` is the
+    image that makes the SBOM, where one is asked for.
     """
     arguments = ["buildctl", "--addr", address, "build", "--progress=rawjson", "--frontend=dockerfile.v0"]
     arguments += [f"--local=context={context.folder}", f"--local=dockerfile={context.folder}"]
-    arguments += [f"--opt={key}={value}" for key, value in _options(spec, context, platforms, frontend).items()]
+    arguments += [
+        f"--opt={key}={value}" for key, value in _options(spec, context, platforms, frontend, sbom_generator).items()
+    ]
     arguments += [f"--metadata-file={metadata_file}", f"--output={record(_output(spec))}"]
     arguments += [f"--import-cache={record({'type': 'registry', 'ref': ref})}" for ref in cache_from]
     if cache_to and spec.cache.mode is not CacheMode.DISABLED:
@@ -55,7 +59,9 @@ def _quote(field: str) -> str:
     return '"' + field.replace('"', '""') + '"' if any(mark in field for mark in ',"\r\n ') else field
 
 
-def _options(spec: Spec, context: Context, platforms: Sequence[str], frontend: str) -> dict[str, str]:
+def _options(
+    spec: Spec, context: Context, platforms: Sequence[str], frontend: str, sbom_generator: str
+) -> dict[str, str]:
     build = spec.build
     options = {"filename": build.dockerfile, "platform": ",".join(platforms)}
     if build.target:
@@ -73,6 +79,8 @@ def _options(spec: Spec, context: Context, platforms: Sequence[str], frontend: s
     options |= {f"context:{name}": value for name, value in build.contexts.items()}
     if spec.attestations.provenance is not Provenance.DISABLED:
         options["attest:provenance"] = f"mode={spec.attestations.provenance}"
+    if spec.attestations.sbom:
+        options["attest:sbom"] = record({"generator": sbom_generator})
     if spec.reproducible:
         options["build-arg:SOURCE_DATE_EPOCH"] = str(context.time)
     if context.vcs:

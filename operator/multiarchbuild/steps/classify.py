@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.spec import Spec
+from multiarchbuild.oci.names import Repository
 
 from .errors import FOR_REGISTRY, StepError, certificate_error
 from .progress import Progress
@@ -24,6 +25,9 @@ _PULLS = re.compile(
     r"^(?:\[(?:internal|context \S+)\] load metadata for |resolve image config for docker-image://)(?P<image>\S+)"
 )
 _FRONTEND = re.compile(r"^resolve image config for docker-image://(?P<image>\S+)")
+_SBOM = re.compile(
+    r"^(?:resolve image config for docker-image://|docker-image://|\[[^\]]*\] generating sbom using )(?P<image>\S+)"
+)
 _FROM = re.compile(r"^\[[^\]]*\d+/\d+\] FROM (?P<image>\S+)")
 _DENIED = re.compile(
     r"\b(401|403)\b|unauthorized|denied|forbidden|failed to authorize|insufficient_scope|no basic auth", re.IGNORECASE
@@ -60,10 +64,12 @@ class _Failed:
     log: str
     """Its last lines."""
     progress: Progress
+    sbom_generator: str
+    """Image that makes the SBOM, or empty where none is asked for."""
 
 
-def classify(spec: Spec, progress: Progress) -> StepError:
-    """Return how the build step fails whose buildctl ended with an error."""
+def classify(spec: Spec, progress: Progress, sbom_generator: str = "") -> StepError:
+    """Return how the build step fails whose buildctl ended with an error; `sbom_generator` is what makes the SBOM."""
     vertex = progress.failed
     last = _last_error(progress.said)
     failed = _Failed(
@@ -72,6 +78,7 @@ def classify(spec: Spec, progress: Progress) -> StepError:
         vertex.name if vertex else "",
         "\n".join(vertex.tail) if vertex else "",
         progress,
+        sbom_generator if spec.attestations.sbom else "",
     )
     found = next(filter(None, (check(failed) for check in _CHECKS)), None) or _other(failed, last)
     reason, message = found
@@ -127,7 +134,7 @@ def _dockerfile(failed: _Failed) -> _Found | None:
     return None
 
 
-def _process(failed: _Failed) -> _Found | None:
+def _out_of_memory(failed: _Failed) -> _Found | None:
     match = _EXIT.search(failed.error)
     if "cannot allocate memory" in failed.log.lower() or (match and int(match["code"]) == _KILLED):
         return _Found(
@@ -135,7 +142,34 @@ def _process(failed: _Failed) -> _Found | None:
             f"{failed.step} was killed, most likely because memory ran out: raise scheduling.resources.limits.memory, "
             "or let the step use less.",
         )
-    if match:
+    return None
+
+
+def _sbom(failed: _Failed) -> _Found | None:
+    match = _SBOM.match(failed.step)
+    if not match or not failed.sbom_generator:
+        return None
+    if Repository.parse(match["image"]) != Repository.parse(failed.sbom_generator):
+        return None
+    what = f"The SBOM generator {match['image']}, which the operator's policy names in images.sbom,"
+    remedy = "attestations.sbom: false builds without an SBOM."
+    if exited := _EXIT.search(failed.error):
+        return _Found(
+            Reason.SBOM_GENERATOR_FAILED,
+            f"{what} failed with exit code {exited['code']}: its last lines are in logTail. {remedy}",
+        )
+    message = (
+        f"{what} cannot be pulled: {_short(failed)}. Let the policy name an image that can be pulled here; {remedy}"
+    )
+    if _DENIED.search(failed.error):
+        return _Found(Reason.SBOM_GENERATOR_FAILED, message)
+    if _UNREACHABLE.search(failed.error):
+        return _Found(Reason.REGISTRY_UNREACHABLE, message)
+    return _Found(Reason.REGISTRY_ERROR if _STATUS.search(failed.error) else Reason.SBOM_GENERATOR_FAILED, message)
+
+
+def _process(failed: _Failed) -> _Found | None:
+    if match := _EXIT.search(failed.error):
         return _Found(
             Reason.BUILD_FAILED,
             f"{failed.step} failed with exit code {match['code']}: its last lines are in logTail.",
@@ -236,6 +270,8 @@ _CHECKS: tuple[Callable[[_Failed], _Found | None], ...] = (
     _builder,
     _dockerfile,
     _secrets,
+    _out_of_memory,
+    _sbom,
     _process,
     _certificate,
     _push,

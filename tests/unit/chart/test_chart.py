@@ -12,6 +12,7 @@ from multiarchbuild import __version__
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Mode, Result
 from multiarchbuild.controller.metrics import Metrics
+from multiarchbuild.plan.policy import Emulation, Images, Policy
 from multiarchbuild.qemu.architectures import ARCHITECTURES
 
 CHART = chart_readme.CHART
@@ -47,6 +48,13 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
     assert _paths(yaml.safe_load(VALUES), SCHEMA) == []
+
+
+def test_the_schema_knows_every_field_of_the_policy() -> None:
+    policy = SCHEMA["properties"]["policy"]["properties"]
+    images, emulation = policy["images"]["properties"], policy["emulation"]["properties"]
+    for model, known in ((Policy, policy), (Images, images), (Emulation, emulation)):
+        assert {field.alias for field in model.model_fields.values()} == known.keys()
 
 
 def _paths(values: dict[str, Any], schema: dict[str, Any], parent: str = "") -> list[str]:

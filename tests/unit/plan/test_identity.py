@@ -87,6 +87,7 @@ INPUTS: list[dict[str, Any]] = [
     {"build": {"args": {"A": "1"}}},
     {"output": {"image": "registry.example.com/team-a/app", "tags": ["v1"]}},
     {"attestations": {"provenance": "max"}},
+    {"attestations": {"sbom": True}},
     {"reproducible": False},
 ]
 EXECUTION: list[dict[str, Any]] = [

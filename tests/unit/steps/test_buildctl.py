@@ -12,6 +12,8 @@ from multiarchbuild.steps.source import Context
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
+OPT_SBOM = "--opt=attest:sbom="
+
 
 def spec(**parts: Any) -> Spec:
     base = {
@@ -55,6 +57,16 @@ def test_the_image_is_pushed_by_digest_with_provenance() -> None:
         "--output=type=image,name=registry.test/team/app,push=true,push-by-digest=true,oci-mediatypes=true,"
         "rewrite-timestamp=true"
     ) in found
+
+
+@given(ANY_TEXT)
+def test_an_sbom_is_made_by_the_generator_of_the_policy_where_it_is_asked_for(image: str) -> None:
+    assert not [one for one in arguments(spec(), sbom_generator=image) if "sbom" in one]
+    (found,) = [
+        one for one in arguments(spec(attestations={"sbom": True}), sbom_generator=image) if one.startswith(OPT_SBOM)
+    ]
+    (row,) = csv.reader([found.removeprefix(OPT_SBOM)])
+    assert row == [f"generator={image}"]
 
 
 def test_a_commit_gives_the_time_and_stands_in_the_provenance() -> None:

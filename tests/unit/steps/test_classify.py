@@ -6,6 +6,7 @@ import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.spec import Spec
+from multiarchbuild.plan.policy import SBOM_IMAGE
 from multiarchbuild.steps.classify import classify
 from multiarchbuild.steps.errors import StepError
 from multiarchbuild.steps.progress import Progress
@@ -16,6 +17,7 @@ SPEC = Spec.model_validate(
         "platforms": ["linux/amd64"],
         "source": {"inline": {"files": {"Dockerfile": ""}}},
         "output": {"image": "registry.test:5055/team/app"},
+        "attestations": {"sbom": True},
     }
 )
 
@@ -57,15 +59,20 @@ EXPECTED = {
     "push-refused": (Reason.REGISTRY_UNREACHABLE, "connection refused"),
     "push-nx": (Reason.REGISTRY_UNREACHABLE, "no such host"),
     "push-x509": (Reason.CERTIFICATE_UNTRUSTED, "exporting to image failed: failed to push registry.test:6443/x/y"),
+    "sbom-missing": (Reason.SBOM_GENERATOR_FAILED, "attestations.sbom: false builds without an SBOM"),
+    "sbom-run3": (Reason.SBOM_GENERATOR_FAILED, "failed with exit code 3"),
+    "sbom-nx": (Reason.REGISTRY_UNREACHABLE, "names in images.sbom, cannot be pulled"),
     "daemon-lost": (Reason.BUILDER_LOST, "buildkitd was lost"),
 }
+
+GENERATORS = {"sbom-nx": f"no.such.invalid/{SBOM_IMAGE}"}
 
 
 def failure(name: str) -> StepError:
     progress = Progress()
     for line in (TEXTS / f"{name}.txt").read_text().splitlines():
         list(progress.feed(line))
-    return classify(SPEC, progress)
+    return classify(SPEC, progress, GENERATORS.get(name, SBOM_IMAGE))
 
 
 @pytest.mark.parametrize("name", EXPECTED)
