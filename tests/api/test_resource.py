@@ -62,6 +62,7 @@ STATUS = Status(
         tags=("latest",),
         platforms=(ImagePlatform(platform="linux/amd64", digest=DIGEST, size=1234),),
         size=1234,
+        signature=f"sha256:{'2' * 64}",
     ),
     run=RunStatus(
         id="7c1f09ab",

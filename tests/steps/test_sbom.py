@@ -30,7 +30,7 @@ def app(pod: Pods, sbom: str, **parts: Any) -> Pod:
 def published(app: Pod) -> tuple[str, Published]:
     """Return the digest of what BuildKit has pushed, and what publish made of it."""
     pushed = app.built().digest
-    outcome = app.run("publish", f"--built=linux/amd64={pushed}")
+    outcome = app.run("publish", built={"linux/amd64": pushed})
     assert isinstance(outcome, Published), outcome
     return pushed, outcome
 

@@ -18,6 +18,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
+from multiarchbuild.plan.children import user_namespaces
 
 from .logs import logger
 
@@ -234,7 +235,8 @@ def placement_view(node: Mapping[str, Any]) -> object:
     spec = node.get("spec", {})
     taints = tuple((taint["key"], taint.get("value"), taint["effect"]) for taint in spec.get("taints", ()))
     labels = dict(node["metadata"].get("labels", {}))
-    return node["metadata"]["uid"], conditions.get("Ready"), spec.get("unschedulable", False), taints, labels
+    ready, cordoned = conditions.get("Ready"), spec.get("unschedulable", False)
+    return node["metadata"]["uid"], ready, cordoned, taints, labels, user_namespaces(node)
 
 
 def owner_of(metadata: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ from .cache import cache_refs
 from .children import Pod, Role
 from .context import Context, earliest, retry_at
 from .identity import builder_name, builder_slug, inputs_name
-from .outcome import Going, outcome
+from .outcome import Going, outcome, refusal
 from .placement import Choice, choose, contradiction, wish
 from .policy import Policy
 
@@ -76,7 +76,7 @@ def advance(
         lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {entry.pod} disappeared before its step ended")
         return _failed(context, entry, lost)
     seen = _seen(entry, pod)
-    came = outcome(pod, context.now)
+    came = refusal(pod, context.nodes) or outcome(pod, context.now)
     match came:
         case Going(look_again=look_again):
             progress = _going(context, run, builder, seen, pod, source)

@@ -91,6 +91,10 @@ class Pod:
     daemon_oom_killed: bool
     """Whether buildkitd was killed for memory."""
     daemon_restarts: int
+    user_namespace: bool = False
+    """Whether it asks for a user namespace of its own (`hostUsers: false`)."""
+    sandboxed: bool = True
+    """Whether its sandbox exists (condition PodReadyToStartContainers, KEP-3085)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class Node:
     labels: Mapping[str, str]
     taints: tuple[tuple[str, str, str], ...]
     """(key, value, effect)."""
+    user_namespaces: bool | None = None
+    """Whether its container runtime makes them for pods; None where the node does not say (before Kubernetes 1.31)."""
 
 
 def pod_from(manifest: Mapping[str, Any]) -> Pod:
@@ -155,6 +161,8 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
             for state in (daemon.get("state", {}), daemon.get("lastState", {}))
         ),
         daemon_restarts=daemon.get("restartCount", 0),
+        user_namespace=manifest.get("spec", {}).get("hostUsers") is False,
+        sandboxed=conditions.get("PodReadyToStartContainers", {}).get("status") != "False",
     )
 
 
@@ -174,7 +182,15 @@ def node_from(manifest: Mapping[str, Any]) -> Node:
         schedulable=not spec.get("unschedulable", False),
         labels=manifest["metadata"].get("labels", {}),
         taints=tuple((taint["key"], taint.get("value", ""), taint["effect"]) for taint in spec.get("taints", ())),
+        user_namespaces=user_namespaces(manifest),
     )
+
+
+def user_namespaces(node: Mapping[str, Any]) -> bool | None:
+    """Return what a v1 Node says of its default runtime handler, which is what the kubelet goes by."""
+    handlers = node.get("status", {}).get("runtimeHandlers") or ()
+    found = (handler.get("features") or {} for handler in handlers if not handler.get("name"))
+    return next(found, {}).get("userNamespaces")
 
 
 def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:

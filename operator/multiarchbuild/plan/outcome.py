@@ -1,12 +1,13 @@
 """How a pod ended: what its step said, or what its end says when the step could not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Failure, Published, Resolved, load
 
-from .children import Pod
+from .children import Node, Pod
 
 START_GRACE = timedelta(minutes=2)
 """How long a container may fail to start (image pull, configuration) before the try counts as failed."""
@@ -16,6 +17,8 @@ _KILLED = frozenset({137, 143})
 _STARTING = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable", "ErrImageNeverPull"}
 )
+_NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+"""What the kubelet says of buildkitd where a kernel or file system can't shift the owners of a mount (idmap)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,10 @@ def _ended_silently(pod: Pod, where: str) -> Failure:
         return _daemon_out_of_memory("")
     if pod.ended.exit_code in _KILLED or pod.ended.reason == "ContainerStatusUnknown" or pod.deleting:
         return Failure(reason=Reason.BUILDER_LOST, message=f"the step of {where} was killed ({pod.ended.reason})")
+    if pod.ended.reason == "StartError":
+        # The runtime's words: the step itself has never run, and has no log.
+        message = f"the step of {where} could not be started: {pod.ended.message}"
+        return Failure(reason=Reason.STEP_FAILED, message=message)
     return Failure(
         reason=Reason.STEP_FAILED,
         message=f"the step of {where} ended with exit code {pod.ended.exit_code} and left no result: "
@@ -75,15 +82,38 @@ def _ended_silently(pod: Pod, where: str) -> Failure:
     )
 
 
+def refusal(pod: Pod, nodes: Sequence[Node]) -> Failure | None:
+    """Return that the node of `pod` can't make its user namespace, if it says so: the kubelet tries again for ever."""
+    refusing = any(node.name == pod.node and node.user_namespaces is False for node in nodes)
+    if not pod.user_namespace or pod.sandboxed or not refusing:
+        return None
+    return _no_user_namespace(pod, "its container runtime does not support them")
+
+
 def _waiting(pod: Pod, now: datetime) -> Outcome:
-    if pod.step_started_at is not None or not pod.waiting_reason:
+    # Without a sandbox the status says nothing but this: why it is missing is in the kubelet's events.
+    missing = pod.user_namespace and pod.node is not None and not pod.sandboxed
+    if pod.step_started_at is not None or not (pod.waiting_reason or missing):
         return Going()
     patience = (pod.scheduled_at or pod.created_at) + START_GRACE
     if now < patience:
         return Going(look_again=patience)
+    if missing:
+        return _no_user_namespace(pod, f"kubectl describe pod {pod.name} tells why")
+    if pod.user_namespace and pod.waiting_reason in _NOT_CREATED:
+        return _no_user_namespace(pod, f"{pod.waiting_reason}: {pod.waiting_message}")
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
     return Failure(
         reason=reason, message=f"pod {pod.name} could not start: {pod.waiting_reason}: {pod.waiting_message}"
+    )
+
+
+def _no_user_namespace(pod: Pod, why: str) -> Failure:
+    return Failure(
+        reason=Reason.BUILDER_UNSUPPORTED,
+        message=f"node {pod.node} gives pod {pod.name} no user namespace: {why}. Isolation UserNamespace of the "
+        "operator's policy needs Linux 6.3 and containerd 2.0 with runc 1.2, or CRI-O with crun 1.9. Keep builds on "
+        "nodes that have them by scheduling.nodeSelector, or have the policy set isolation: Rootless",
     )
 
 

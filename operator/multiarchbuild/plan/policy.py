@@ -17,6 +17,8 @@ from .quantities import Amount, quantity
 
 BUILDKIT_IMAGE = "moby/buildkit:v0.32.2-rootless"
 """Pinned: at least 0.31.2 is needed for the security fixes of July 2026."""
+ROOTFUL_BUILDKIT_IMAGE = BUILDKIT_IMAGE.removesuffix("-rootless")
+"""The same without rootlesskit, for a buildkitd that is root, at least in its own user namespace."""
 SBOM_IMAGE = "docker/buildkit-syft-scanner:1.12.0"
 """Pinned: what is new in an SBOM should be new in the image."""
 
@@ -25,7 +27,11 @@ class Isolation(StrEnum):
     """How buildkitd is kept from its node."""
 
     ROOTLESS = "Rootless"
+    """As user 1000 of the node."""
+    USER_NAMESPACE = "UserNamespace"
+    """As root of a user namespace that the kubelet makes for the pod (KEP-127, `hostUsers: false`)."""
     PRIVILEGED = "Privileged"
+    """As root of the node."""
 
 
 class PullPolicy(StrEnum):
@@ -41,8 +47,8 @@ class Images(Model):
 
     step: Annotated[str, Field(min_length=1)] = "ghcr.io/multiarchbuild/multiarchbuild:latest"
     """The operator's own image, which holds the steps."""
-    buildkit: Annotated[str, Field(min_length=1)] = BUILDKIT_IMAGE
-    """BuildKit."""
+    buildkit: Annotated[str, Field(min_length=1)] | None = None
+    """BuildKit; by default the image that the isolation needs."""
     frontend: Annotated[str, Field(max_length=512, pattern=r"^(builtin|[a-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
     """What reads Dockerfiles: empty for what their `# syntax=` line names, `builtin` for BuildKit's own frontend, which
     needs nothing to be pulled, or the image of a frontend."""
@@ -160,6 +166,13 @@ class Policy(Model):
                 if most is not None and exceeds(amount, most):
                     raise ValueError(f"{kind}.{name} is more than maxResources.{name} ({most}): no build could use it")
         return resources
+
+    @property
+    def buildkit_image(self) -> str:
+        """Image of BuildKit: only the rootless one starts buildkitd as a user, and it starts it in no other way."""
+        if self.images.buildkit is not None:
+            return self.images.buildkit
+        return BUILDKIT_IMAGE if self.isolation is Isolation.ROOTLESS else ROOTFUL_BUILDKIT_IMAGE
 
     def timeout(self, own: str | None) -> timedelta:
         """Return how long a run may take whose spec.timeout is `own`."""

@@ -16,7 +16,7 @@ from multiarchbuild.plan.children import (
     STEP_CONTAINER,
     Role,
 )
-from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.policy import Isolation, Policy
 
 from . import builder, volumes
 from .meta import metadata
@@ -67,6 +67,8 @@ def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict
     pod["volumes"] += [volume.volume for volume in own]
     pod["initContainers"] = [builder.container(policy, _resources(action, build, policy), own, socket)]
     pod |= _scheduling(action, build)
+    if policy.isolation is Isolation.USER_NAMESPACE:
+        pod["hostUsers"] = False
     annotations = {
         PLATFORMS_ANNOTATION: ",".join(map(str, action.platforms)),
         MODE_ANNOTATION: str(action.placement.mode),

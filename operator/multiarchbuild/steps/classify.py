@@ -101,8 +101,8 @@ def _builder(failed: _Failed) -> _Found | None:
     if _not_permitted(failed.error + failed.log):
         return _Found(
             Reason.BUILDER_UNSUPPORTED,
-            "The node does not let rootless BuildKit run containers (see logTail). Build on another node, or let the "
-            "operator's policy set isolation: Privileged.",
+            "The node does not let BuildKit run containers (see logTail). Build on another node, or let the operator's "
+            "policy set another isolation: UserNamespace, or Privileged.",
         )
     if not failed.step and _DAEMON_LOST.search(failed.error):
         return _Found(Reason.BUILDER_LOST, "The connection to buildkitd was lost: it was killed or has crashed.")

@@ -26,7 +26,8 @@ def await_daemon(path: Path, *, seconds: float = 60) -> None:
                 f"buildkitd did not start within {seconds:.0f} s. The log of the pod's container `buildkitd` says why. "
                 "Rootless BuildKit needs a node that allows unprivileged user namespaces (sysctl "
                 "user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0); where none does, the "
-                "operator's policy can set isolation: Privileged.",
+                "operator's policy can set isolation: UserNamespace, which needs a runtime that makes one for the pod, "
+                "or Privileged.",
             )
         time.sleep(_POLL)
 

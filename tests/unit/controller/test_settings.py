@@ -49,7 +49,7 @@ def test_names_are_camel_case_as_in_kubernetes(tmp_path: Path) -> None:
             "images: {zzz: x}",
             "images.zzz: there is no such field: use one of step, buildkit, frontend, sbom, pullPolicy",
         ),
-        ("isolation: Docker", "isolation: Input should be 'Rootless' or 'Privileged', not 'Docker'"),
+        ("isolation: Docker", "isolation: Input should be 'Rootless', 'UserNamespace' or 'Privileged', not 'Docker'"),
         ("images: {step: ''}", "images.step: String should have at least 1 character, not ''"),
         ("emulation: {allowed: perhaps}", "emulation.allowed: Input should be a valid boolean"),
         ("registries: [{plainHttp: true}]", "registries[0].host: Field required"),

@@ -33,6 +33,7 @@ def node(**changes: Any) -> dict[str, Any]:
         {"spec__unschedulable": True},
         {"spec__taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]},
         {"status__conditions": [{"type": "Ready", "status": "Unknown"}]},
+        {"status__runtimeHandlers": [{"name": "", "features": {"userNamespaces": True}}]},
     ],
 )
 def test_placement_looks_at(change: dict[str, Any]) -> None:

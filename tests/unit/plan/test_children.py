@@ -202,6 +202,39 @@ def test_a_node(manifest: dict[str, Any], *, ready: bool, schedulable: bool) -> 
     assert (seen.ready, seen.schedulable) == (ready, schedulable)
 
 
+@pytest.mark.parametrize(
+    ("handlers", "said"),
+    [
+        (None, None),
+        ([], None),
+        ([{"name": "runc", "features": {"userNamespaces": True}}], None),
+        ([{"name": ""}], None),
+        ([{"features": {"userNamespaces": True}}, {"name": "runc", "features": {"userNamespaces": False}}], True),
+        (
+            [
+                {"name": "runc", "features": {"userNamespaces": True}},
+                {"name": "", "features": {"userNamespaces": False}},
+            ],
+            False,
+        ),
+    ],
+)
+def test_whether_a_node_makes_user_namespaces_is_what_its_default_handler_says(
+    handlers: Any, *, said: bool | None
+) -> None:
+    assert node_from({"metadata": {"name": "n1"}, "status": {"runtimeHandlers": handlers}}).user_namespaces is said
+
+
+def test_a_pod_that_waits_for_its_user_namespace() -> None:
+    def sandbox(status: str) -> dict[str, Any]:
+        return {"conditions": [{"type": "PodReadyToStartContainers", "status": status}]}
+
+    assert pod(spec={"hostUsers": False}, status=sandbox("False")).user_namespace
+    assert not pod(spec={"hostUsers": True}).user_namespace
+    assert not pod(status=sandbox("False")).sandboxed
+    assert pod(status=sandbox("True")).sandboxed
+
+
 def test_labels_and_taints_of_a_node() -> None:
     taints = [{"key": "a", "effect": "NoSchedule"}, {"key": "b", "value": "c", "effect": "NoExecute"}]
     seen = node_from({"metadata": {"name": "n1", "labels": {"x": "y"}}, "spec": {"taints": taints}})

@@ -1,6 +1,7 @@
 """A run as people see it: what is created, what status says, and when it is looked at again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from multiarchbuild.plan.actions import (
 )
 from multiarchbuild.plan.children import Role
 from multiarchbuild.plan.decide import Decision
+from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import COMMIT, GIT, INLINE, PINNED, START, World, kstatus, manifest, node, timestamp
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
@@ -476,6 +478,21 @@ def test_a_failed_run_leaves_the_image_of_the_run_before() -> None:
     w.edit(build={"args": {"A": "1"}})
     half(w)
     assert w.status.image == image
+
+
+def test_a_node_that_says_it_makes_no_user_namespaces_ends_the_build_at_once() -> None:
+    nodes = (replace(node("amd64"), user_namespaces=False), replace(node("arm64"), user_namespaces=True))
+    w = World(manifest(platforms=[AMD64, ARM64]), nodes, Policy.model_validate({"isolation": "UserNamespace"}))
+    w.settle()
+    for name in (AMD64, ARM64):
+        pod = w.pod(platform=name)
+        w.schedule(pod, f"node-{name.partition('/')[2]}")
+        # No sandbox yet: so the kubelet leaves it where it can't make one, and says why in an Event only.
+        pod["status"]["conditions"].append({"type": "PodReadyToStartContainers", "status": "False"})
+    w.settle()
+    assert phases(w) == {AMD64: Phase.FAILED, ARM64: Phase.PENDING}
+    assert entry(w, AMD64).reason is Reason.BUILDER_UNSUPPORTED
+    assert "node node-amd64 gives pod" in (entry(w, AMD64).message or "")
 
 
 # Asking again

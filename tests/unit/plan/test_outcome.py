@@ -55,7 +55,7 @@ def waiting(reason: str, message: str = "words of the kubelet") -> dict[str, Any
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def seen(status: dict[str, Any], *, deleting: bool = False, after: timedelta = timedelta()) -> Outcome:
+def seen(status: dict[str, Any], *, deleting: bool = False, after: timedelta = timedelta(), **spec: object) -> Outcome:
     """Return what comes of a pod with this status, so long after it was created and scheduled."""
     metadata = {
         "name": "app-b",
@@ -64,7 +64,9 @@ def seen(status: dict[str, Any], *, deleting: bool = False, after: timedelta = t
         "labels": {"multiarch.build/role": "build", "multiarch.build/run": "r", "multiarch.build/attempt": "1"},
         **({"deletionTimestamp": AT} if deleting else {}),
     }
-    return outcome(pod_from({"metadata": metadata, "spec": {"nodeName": "n1"}, "status": status}), START + after)
+    return outcome(
+        pod_from({"metadata": metadata, "spec": {"nodeName": "n1", **spec}, "status": status}), START + after
+    )
 
 
 OOM_DAEMON = {"state": {"running": {"startedAt": AT}}, "lastState": terminated(exit_code=137, reason="OOMKilled")}
@@ -287,3 +289,45 @@ def test_the_time_to_start_begins_when_the_pod_has_a_node() -> None:
     }
     look_again = START + timedelta(hours=1) + START_GRACE
     assert seen(pending, after=timedelta(hours=1)) == Going(look_again=look_again)
+
+
+NO_SANDBOX = {
+    "phase": "Pending",
+    "conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "False"}],
+    **containers(step=waiting("PodInitializing")),
+}
+NO_IDMAP = {
+    "phase": "Pending",
+    "conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "True"}],
+    **containers(
+        step=waiting("PodInitializing"),
+        daemon={"state": waiting("RunContainerError", "failed to set MOUNT_ATTR_IDMAP")},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(NO_SANDBOX, "kubectl describe pod app-b tells why"), (NO_IDMAP, "failed to set MOUNT_ATTR_IDMAP")],
+    ids=["no sandbox", "no shifted mount"],
+)
+def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: dict[str, Any], said: str) -> None:
+    before = seen(status, after=START_GRACE - timedelta(seconds=1), hostUsers=False)
+    assert before == Going(look_again=START + START_GRACE)
+    came = seen(status, after=START_GRACE, hostUsers=False)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.BUILDER_UNSUPPORTED
+    for words in ("node n1 gives pod app-b no user namespace", said, "scheduling.nodeSelector", "isolation: Rootless"):
+        assert words in came.message
+
+
+def test_without_a_user_namespace_a_missing_sandbox_is_waited_for() -> None:
+    assert seen(NO_SANDBOX, after=timedelta(hours=1)) == Going()
+
+
+def test_what_the_runtime_says_of_a_step_that_it_cannot_start_is_told() -> None:
+    came = seen(ended("unable to init seccomp", exit_code=128, reason="StartError"))
+    assert came == Failure(
+        reason=Reason.STEP_FAILED,
+        message="the step of pod app-b on node n1 could not be started: unable to init seccomp",
+    )

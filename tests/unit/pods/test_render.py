@@ -1,4 +1,5 @@
 import json
+import subprocess
 import tomllib
 from dataclasses import replace
 from typing import Any
@@ -151,6 +152,47 @@ def test_privileged_buildkitd_opens_its_socket_to_the_step() -> None:
     assert container["securityContext"]["privileged"] is True
     assert container["args"][-2:] == ["--group", "1000"]
     assert "--oci-worker-no-process-sandbox" not in container["args"]
+
+
+def test_root_of_a_user_namespace_is_privileged_in_it_and_never_outside() -> None:
+    pod = render(start(), resource(), policy(isolation="UserNamespace"))
+    assert pod["spec"]["hostUsers"] is False
+    container = daemon(pod)
+    assert container["securityContext"]["privileged"] is True
+    script = container["command"][2]
+    for mapping, starts in (("0 0 4294967295", False), ("0 1048576 65536", True)):
+        checked = script.replace("/proc/self/uid_map", "/dev/stdin").replace("exec buildkitd", "echo starts")
+        done = subprocess.run(
+            ["sh", "-ec", checked, "buildkitd", "--addr"],
+            input=f"{mapping}\n",
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode == 0, done.stdout) == (starts, "starts --addr\n" if starts else "")
+
+
+@pytest.mark.parametrize("isolation", ["Rootless", "Privileged"])
+def test_other_builders_stay_in_the_namespace_of_the_node(isolation: str) -> None:
+    assert "hostUsers" not in render(start(), resource(), policy(isolation=isolation))["spec"]
+
+
+@pytest.mark.parametrize(
+    ("isolation", "image"),
+    [
+        ("Rootless", "moby/buildkit:v0.32.2-rootless"),
+        ("UserNamespace", "moby/buildkit:v0.32.2"),
+        ("Privileged", "moby/buildkit:v0.32.2"),
+    ],
+)
+def test_the_image_of_buildkit_is_that_of_the_isolation(isolation: str, image: str) -> None:
+    container = daemon(render(start(), resource(), policy(isolation=isolation)))
+    assert container["image"] == image
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} & {
+        "/var/lib/buildkit" if image.endswith(".2") else "/home/user/.local/share/buildkit"
+    }
+    own = policy(isolation=isolation, images={"buildkit": "mirror.test/buildkit:1"})
+    assert daemon(render(start(), resource(), own))["image"] == "mirror.test/buildkit:1"
 
 
 def test_the_builder_is_a_native_sidecar_without_a_probe() -> None:
