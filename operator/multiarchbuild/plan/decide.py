@@ -9,7 +9,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
 from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, SourceCheck, Status
 
-from . import admission, events, polling, retention, runs, summary
+from . import admission, demand, events, polling, retention, runs, summary
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
 from .conflicts import tag_conflict
@@ -57,7 +57,7 @@ def decide(
     run, history = old.run, old.history
     context = Context(build, children.pods, nodes, policy, now, children.artifact)
     check = polling.advance(context, run, old.source)
-    new = runs.next_run(context, check.found)
+    new = demand.next_run(context, check.found)
     held = admission.held(build, others, policy, now) if new is not None else None
     if new is not None and held is not None:
         check = polling.remembered(check, old.source)
@@ -76,7 +76,7 @@ def decide(
             history = (_entry(run, progress.image, now), *history)
     status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
     ended = progress.run if progress and progress.run.result is not None else None
-    moved = ended is not None and runs.newer_artifact(context, ended) is not None
+    moved = ended is not None and demand.newer_artifact(context, ended) is not None
     wake_at = earliest(progress.wake_at if progress else None, check.wake_at, now if moved else None)
     if held is not None and (run is None or run.result is not None):
         stated = admission.conditions(old.conditions, held, build.metadata.generation, now)
@@ -139,7 +139,7 @@ def _conditions(context: Context, run: RunStatus | None, check: SourceCheck | No
     build, now = context.build, context.now
     old, generation = build.status.conditions, build.metadata.generation
     problem = context.artifact.problem if context.artifact else ""
-    if problem and not build.spec.suspend and runs.is_needed(build):
+    if problem and not build.spec.suspend and demand.is_needed(build):
         return summary.waiting(old, f"{problem}: the run starts as soon as it has one", generation, now)
     note = f"the last look at the source failed: {check.reason}: {check.message}" if check and check.reason else problem
     current = run is None or run.inputs == fingerprint(build.spec).inputs

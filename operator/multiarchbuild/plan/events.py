@@ -8,7 +8,7 @@ from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, M
 from multiarchbuild.api.status import Mode, Phase, PlatformStatus, Result, RunStatus, Status
 
 from .actions import EventRecord
-from .runs import rebuild_request
+from .demand import rebuild_request
 from .sources import is_resolved
 
 

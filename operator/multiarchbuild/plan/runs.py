@@ -1,13 +1,12 @@
-"""The life of a run: when one is needed, how it starts, advances and ends."""
+"""The life of a run: how it advances from its start to its end."""
 
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from multiarchbuild.api.durations import format_duration
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
+from multiarchbuild.api.resource import CANCEL_ANNOTATION
 from multiarchbuild.api.results import Published, Pushed, PushedImage, Resolved, Source
 from multiarchbuild.api.status import (
     HistoryEntry,
@@ -19,15 +18,13 @@ from multiarchbuild.api.status import (
     RunStatus,
     SourceStatus,
     StepStatus,
-    Trigger,
 )
 
 from . import builds, sources, steps
 from .actions import Action, AnnotateBuilt, EnsureInputs, StartPublish, StartResolve
 from .children import Role
 from .context import Context, earliest
-from .identity import Fingerprint, fingerprint, inputs_name, run_id, step_name
-from .polling import Found
+from .identity import Fingerprint, fingerprint, inputs_name, step_name
 from .tags import expand
 
 _WAITING = (
@@ -37,7 +34,6 @@ _WAITING = (
     Reason.WAITING_FOR_NATIVE_NODE,
     Reason.PENDING,
 )
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,105 +45,6 @@ class RunProgress:
     """The image, if this decision saw it published."""
     actions: tuple[Action, ...] = ()
     wake_at: datetime | None = None
-
-
-def rebuild_request(build: MultiArchBuild) -> str | None:
-    """Return the value of the rebuild annotation, or None where it has none or none that is an RFC 3339 time."""
-    value = build.metadata.annotations.get(REBUILD_ANNOTATION, "")
-    if not _RFC3339.fullmatch(value):
-        return None
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return value
-
-
-def next_run(context: Context, found: Found | None) -> RunStatus | None:
-    """Return the run that has to be started, or None where the one in status still answers what is asked for.
-
-    `found` is a branch or tag that has moved since the last run. A run that goes on is not given up for a newer
-    source: where sources change faster than they are built, nothing would ever be published.
-    """
-    build = context.build
-    wanted, request, last = fingerprint(build.spec), rebuild_request(build), build.status.run
-    if build.spec.suspend:
-        return None
-    run = RunStatus(
-        id=run_id(build, wanted, request),
-        trigger=Trigger.SPEC_CHANGED,
-        inputs=wanted.inputs,
-        execution=wanted.execution,
-        request=request,
-        started_at=context.now,
-    )
-    if last is None or is_needed(build):
-        if context.waits_for_artifact:
-            return None
-        if last is not None and request is not None and request != last.request:
-            run = _update(run, trigger=Trigger.REQUESTED)
-        run = _update(run, source=sources.at_start(build.spec, context.artifact))
-        return _carry_over(last, run, build) if last is not None else run
-    if last.result is None:
-        return None
-    return _source_changed(context, last, run, wanted, found)
-
-
-def _outdated(last: RunStatus, wanted: Fingerprint, request: str | None) -> bool:
-    if last.inputs != wanted.inputs or (request is not None and request != last.request):
-        return True
-    # Superseded while suspend was true: it stays unbuilt even if the spec is again what it was.
-    if last.result is Result.SUPERSEDED:
-        return True
-    return last.result is not Result.SUCCEEDED and last.execution != wanted.execution
-
-
-def is_needed(build: MultiArchBuild) -> bool:
-    """Return whether a run for the spec or a request is missing, whatever the source says."""
-    last = build.status.run
-    return last is None or _outdated(last, fingerprint(build.spec), rebuild_request(build))
-
-
-def _source_changed(
-    context: Context, last: RunStatus, run: RunStatus, wanted: Fingerprint, found: Found | None
-) -> RunStatus | None:
-    """Return `run` for the source as it is now, or None where `last` has built that, or has failed to."""
-    if found is not None:
-        source, resolve = found.source, sources.found_by(found.pod, found.finished_at)
-    elif (artifact := newer_artifact(context, last)) is not None:
-        source, resolve = artifact, None
-    else:
-        return None
-    run = _update(run, trigger=Trigger.SOURCE_CHANGED, source=source, resolve=resolve)
-    return _update(run, id=run_id(context.build, wanted, run.request, source))
-
-
-def newer_artifact(context: Context, run: RunStatus) -> SourceStatus | None:
-    """Return what Flux serves by now if it is something else than what `run`, which has ended, was to build."""
-    artifact = context.artifact.source if context.artifact else None
-    return artifact if artifact is not None and sources.differ(artifact, run.source) else None
-
-
-def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:
-    """Keep what a failed run with the same inputs has built: only what is missing is built again.
-
-    Where the source has to be resolved, the kept results count only if it resolves to the same commit (`_resolved`).
-    A run whose publish step failed keeps nothing, as the registry may have lost what was built, unless it lacked a
-    Secret: the key that signs is not known before.
-    """
-    kept = tuple(entry for entry in last.platforms if entry.phase is Phase.SUCCEEDED)
-    intact = last.publish is None or last.publish.reason in {Reason.SECRET_NOT_FOUND, Reason.SECRET_INVALID}
-    same = last.inputs == run.inputs and last.result in {Result.FAILED, Result.CANCELLED} and intact
-    changed = run.source is not None and sources.differ(run.source, last.source)
-    if not same or changed or not kept:
-        return run
-    known = {entry.platform: entry for entry in kept}
-    for builder in builds.builders(build.spec):
-        # What several builders made can't stand for the one result of a Cross builder.
-        if len({known[name].digest if name in known else None for name in builder.names}) > 1:
-            known = {name: entry for name, entry in known.items() if name not in builder.names}
-    platforms = tuple(known.get(name, PlatformStatus(platform=name)) for name in build.spec.platforms)
-    return run.model_copy(update={"platforms": platforms, "source": run.source or last.source})
 
 
 def advance(context: Context, run: RunStatus) -> RunProgress:
