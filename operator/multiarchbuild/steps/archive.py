@@ -1,7 +1,10 @@
 """Unpacks an archive that somebody else has made: nothing in it reaches outside of its folder, and it has an end."""
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import re
 import shutil
@@ -13,7 +16,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from multiarchbuild.api.reasons import Reason
@@ -23,14 +25,15 @@ from .errors import StepError
 MAX_BYTES = 4 * 1024**3
 """Bytes of an archive, and again of all that is in it."""
 MAX_ENTRIES = 250_000
+_KINDS = "tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How a zip begins, and an empty one."""
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
 """How a Zstandard frame begins, and one to be skipped, which some programs write first (RFC 8878, section 3.1)."""
 _ZSTD_WINDOW_LOG = 27
 """Window that a frame may ask for, and so memory: 128 MiB, as the program zstd gives unless it is told otherwise."""
-_ZSTD_READ = 16 * 1024**2
-"""Bytes that may be asked for at once: contents are copied piece by piece, but extended headers read as a whole."""
+_PIECE = 16 * 1024**2
+"""Bytes of a tar that may be asked for at once: contents are copied piece by piece, but headers read as a whole."""
 _NOT_ITS_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE})
 _END_OF_TIME = 2**33
 """Seconds since the epoch that an entry's time may be at most; archives can claim anything."""
@@ -54,16 +57,18 @@ def unpack(archive: Path, folder: Path, what: str) -> int:
         raise _invalid(f"{what} must not be unpacked: {error}") from error
     except (
         *(tarfile.TarError, zipfile.BadZipFile, _BrokenError),
-        *(EOFError, zlib.error, LZMAError, NotImplementedError),
+        *(EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
     ) as error:
-        kinds = "tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip"
-        raise _invalid(f"{what} cannot be unpacked as {kinds}: {error}") from error
+        raise _invalid(f"{what} cannot be unpacked as {_KINDS}: {error}") from error
     except (ValueError, KeyError, RecursionError) as error:
         # tarfile follows hard links to what is not there, or round in circles.
         raise _invalid(f"{what} has an entry that cannot be written: {error}") from error
     except OSError as error:
         if error.errno in _NOT_ITS_FAULT:
             raise
+        if error.errno is None:
+            # What gzip and bz2 say of their data.
+            raise _invalid(f"{what} cannot be unpacked as {_KINDS}: {error}") from error
         raise _invalid(f"{what} has an entry that cannot be written: {error.strerror}") from error
     newest = min(max([int(time) for time in times], default=0), _END_OF_TIME)
     date(folder, max(newest, 0))
@@ -99,20 +104,27 @@ class _Budget:
 
 @contextmanager
 def _tar(archive: Path, magic: bytes) -> Iterator[tarfile.TarFile]:
-    """Open a tar, however it is compressed."""
+    """Open a tar, however it is compressed. tarfile would do that too, and read any header into memory."""
+    with _decompressed(archive, magic) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
+        yield tar
+
+
+@contextmanager
+def _decompressed(archive: Path, magic: bytes) -> Iterator[io.BufferedIOBase]:
+    plain = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
     if not _ZSTD.fullmatch(magic):
-        with tarfile.open(archive, "r:*") as tar:
-            yield tar
+        with plain.get(magic[:2], io.FileIO)(archive) as stream:
+            yield stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream)
         return
-    # tarfile itself reads Zstandard from Python 3.14 on, with no bounds. Loaded for such archives only.
+    # Loaded for such archives only.
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415
     else:
         from backports import zstd  # noqa: PLC0415
     window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
     try:
-        with zstd.open(archive, options=window) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
-            yield tar
+        with zstd.open(archive, options=window) as stream:
+            yield stream
     except zstd.ZstdError as error:
         raise _BrokenError(str(error)) from error
 
@@ -124,8 +136,8 @@ class _Bounded(io.BufferedIOBase):
         self._stream = stream
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= _ZSTD_READ:
-            raise _HostileError(f"it has a header of more than {_ZSTD_READ // 1024**2} MiB")
+        if size is None or not 0 <= size <= _PIECE:
+            raise _HostileError(f"it has a header of more than {_PIECE // 1024**2} MiB")
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
