@@ -76,6 +76,13 @@ def test_a_generator_that_can_not_be_pulled_is_told(pod: Pods, image: str, reaso
     assert "attestations.sbom" in failure.message
 
 
+def test_a_generator_that_writes_nothing_is_told_and_nothing_is_published(pod: Pods, services: Services) -> None:
+    made = app(pod, generator(pod, services, scan="true"))
+    failure = made.failed("publish", built={"linux/amd64": made.built().digest})
+    assert failure.reason is Reason.SBOM_GENERATOR_FAILED
+    assert "left no SBOM for linux/amd64" in failure.message
+
+
 def test_a_generator_that_fails_is_told_with_its_last_lines(pod: Pods, services: Services) -> None:
     failure = app(pod, generator(pod, services, scan="echo broken; exit 3")).failed(*BUILD)
     assert failure.reason is Reason.SBOM_GENERATOR_FAILED

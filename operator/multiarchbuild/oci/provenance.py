@@ -65,6 +65,12 @@ def needed(manifest: Manifest) -> tuple[str, ...]:
     return (*provenance, config["digest"])
 
 
+def others(manifest: Manifest) -> frozenset[str]:
+    """Return the types of the predicates in an attestation manifest that are no provenance, such as that of SPDX."""
+    types = {layer.get("annotations", {}).get(_PREDICATE, "") for layer in manifest.content["layers"]}
+    return frozenset(types - _VOLATILE.keys() - {""})
+
+
 def rewrite(manifest: Manifest, blobs: Mapping[str, bytes]) -> Rewritten:
     """Return `manifest` with provenance that the next build of the same has too; `blobs` has what is `needed`.
 

@@ -2,18 +2,31 @@
 
 from dataclasses import replace
 
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.spec import Spec
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.index import Image
-from multiarchbuild.oci.provenance import Rewritten, needed, rewrite
+from multiarchbuild.oci.provenance import Rewritten, needed, others, rewrite
+
+from .errors import StepError
 
 
-def attested(registry: Client, image: Image, *, reproducible: bool) -> tuple[Image, tuple[Rewritten, ...]]:
+def attested(registry: Client, image: Image, spec: Spec) -> tuple[Image, tuple[Rewritten, ...]]:
     """Return `image` once its attestation manifests were seen to exist, and those that have to be pushed for it.
 
-    If `reproducible`, their provenance is what the next build of the same has too.
+    If `spec.reproducible`, their provenance is what the next build of the same has too.
+
+    Raises:
+        StepError: there is no SBOM, and `spec` asks for one.
     """
     manifests = [registry.get(attestation["digest"]) for attestation in image.attestations]
-    if not reproducible:
+    if spec.attestations.sbom and not any(map(others, manifests)):
+        raise StepError(
+            Reason.SBOM_GENERATOR_FAILED,
+            f"The generator that the operator's policy names in images.sbom left no SBOM for {image.platform}: have it "
+            "write one as BuildKit's protocol says, or set attestations.sbom to false.",
+        )
+    if not spec.reproducible:
         return image, ()
     found = [
         rewrite(manifest, {digest: registry.small_blob(digest) for digest in needed(manifest)})

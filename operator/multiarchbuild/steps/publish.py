@@ -8,6 +8,7 @@ from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Published, PublishedPlatform, Pushed
+from multiarchbuild.api.spec import Spec
 from multiarchbuild.oci import signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError, RegistryError
@@ -52,7 +53,7 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
     wanted = [(Platform.parse(image.platform), image.digest) for image in built.images]
     try:
         with ThreadPoolExecutor(_PARALLEL) as threads:
-            fetched = list(threads.map(lambda entry: _fetch(registry, *entry, reproducible=spec.reproducible), wanted))
+            fetched = list(threads.map(lambda entry: _fetch(registry, *entry, spec=spec), wanted))
             # Not before all is read: the token for reading would take the place of the one for pushing.
             list(threads.map(lambda new: push(registry, new), [new for each in fetched for new in each.new]))
         index = assemble([each.image for each in fetched], output.annotations)
@@ -83,12 +84,12 @@ def publish(mounts: Mounts, tags: Sequence[str]) -> Published:
     )
 
 
-def _fetch(registry: Client, platform: Platform, digest: str, *, reproducible: bool) -> _Fetched:
+def _fetch(registry: Client, platform: Platform, digest: str, *, spec: Spec) -> _Fetched:
     """Return the image in what the builder of `platform` pushed, once all of it was seen to exist."""
     try:
         image = find_image(registry.get(digest), platform)
         size = stored_size(registry.get(image.descriptor["digest"]).content)
-        image, new = attested(registry, image, reproducible=reproducible)
+        image, new = attested(registry, image, spec)
     except NotFoundError as error:
         raise StepError(
             Reason.REGISTRY_ERROR,
