@@ -14,8 +14,10 @@ NAMESPACE = "multiarchbuild-system"
 RELEASE = "multiarchbuild"
 
 
-def install(target: Target, image: str, policy: dict[str, Any] | None = None) -> None:
+def install(target: Target, image: str, policy: dict[str, Any] | None = None, **values: Any) -> None:
     """Install or upgrade the operator to `image`, with `policy` besides what this cluster's registries need.
+
+    `values` are further ones of the chart.
 
     Returns once the operator is ready.
 
@@ -26,6 +28,7 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None) ->
     secure = target.facts.secure_registry
     ca_bundle = {"caBundle": Path(secure.ca).read_text(encoding="utf-8")} if secure else {}
     values = {
+        **values,
         "image": {"repository": repository, "tag": tag},
         "policy": {"registries": target.registries, **ca_bundle, **(policy or {})},
     }

@@ -18,7 +18,7 @@ from multiarchbuild.qemu.architectures import ARCHITECTURES
 from multiarchbuild.qemu.probe import EXPECTED
 from tests.support.chart import left_of
 from tests.support.tenant import Tenant, inline, platform
-from tests.support.watch import Objects, wait_for
+from tests.support.watch import Objects, gone, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("alone")]
 
@@ -38,10 +38,10 @@ class DaemonSet:
     release: str
 
     def pods(self) -> list[dict[str, Any]]:
-        """Return its pods."""
+        """Return its pods, without those that end."""
         selector = f"app.kubernetes.io/name=multiarchbuild-qemu,app.kubernetes.io/instance={self.release}"
         out = self.target.kubectl("get", "pods", "-n", self.namespace, "-l", selector, "-o", "json")
-        return list(json.loads(out)["items"])
+        return [pod for pod in json.loads(out)["items"] if "deletionTimestamp" not in pod["metadata"]]
 
     def exec(self, pod: dict[str, Any], container: str, *command: str) -> str:
         """Run a command in a container of a pod."""
@@ -159,6 +159,7 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
     replaced = f"daemonset/{daemonset.release}-multiarchbuild-qemu"
     target.kubectl("rollout", "restart", replaced, "-n", daemonset.namespace)
     target.kubectl("rollout", "status", replaced, "-n", daemonset.namespace, "--timeout=120s")
+    gone(target, *(f"pod/{pod['metadata']['name']}" for pod in pods), "-n", daemonset.namespace)
     daemonset.until_labelled(yes=True)
     handlers = daemonset.exec(daemonset.pods()[0], "register", "sh", "-c", "ls /tmp/binfmt-*").split()
     assert not [name for name in handlers if any(name.endswith(pod["metadata"]["uid"]) for pod in pods)]
