@@ -55,8 +55,7 @@ class Operator:
                 "builders started": built.started,
                 "built and pushed": built.ended,
                 "end seen": built.seen,
-                "publish pod created": published.created,
-                "publish started": published.started,
+                # Its pod has been started meanwhile.
                 "index pushed": published.ended,
                 "publish end seen": published.seen,
                 "Ready seen": ready,
