@@ -160,6 +160,14 @@ def _build(command: Command) -> None:
     add("--target", default="", metavar="STAGE", help="stage of the Dockerfile")
     add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="value of an ARG; repeatable")
     add("--label", action="append", default=[], metavar="NAME=VALUE", help="label of the images; repeatable")
+    add("--annotation", action="append", default=[], metavar="NAME=VALUE", help="annotation of the index; repeatable")
+    add(
+        "--build-context",
+        action="append",
+        default=[],
+        metavar="NAME=CONTEXT",
+        help="named context: docker-image://…, https://… or http://…; repeatable",
+    )
     add(
         "--secret",
         action="append",
@@ -176,6 +184,9 @@ def _build(command: Command) -> None:
         metavar="NAME",
         help="Secret in the namespace with which the builders pull and push; repeatable",
     )
+    add("--signing-secret", default="", metavar="NAME", help="Secret in the namespace whose key signs the index")
+    add("--provenance", choices=["min", "max", "disabled"], help="how much the provenance tells, by default min")
+    add("--sbom", action="store_true", help="attach an SBOM to each image")
     add(
         "--source-repository",
         default="",

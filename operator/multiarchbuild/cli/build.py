@@ -26,8 +26,8 @@ from .resource import Build
 _SPOOL = 64 * 1024 * 1024
 """Bytes of a tarball that stay in memory; a larger one goes to a file."""
 _FOLDER_ONLY = (
-    *("tag", "platform", "target", "build_arg", "label", "secret", "no_cache", "name", "registry_secret"),
-    *("source_repository", "plain_http"),
+    *("tag", "platform", "target", "build_arg", "label", "annotation", "build_context", "secret", "no_cache", "name"),
+    *("registry_secret", "signing_secret", "provenance", "sbom", "source_repository", "plain_http"),
 )
 
 
@@ -125,8 +125,13 @@ def _from_folder(arguments: argparse.Namespace) -> Prepared:
         target=arguments.target,
         args=arguments.build_arg,
         labels=arguments.label,
+        annotations=arguments.annotation,
+        contexts=arguments.build_context,
         secrets=arguments.secret,
         registry_secrets=arguments.registry_secret,
+        signing_secret=arguments.signing_secret,
+        provenance=arguments.provenance or "",
+        sbom=arguments.sbom,
         cache=not arguments.no_cache,
     )
     request = _now() if arguments.no_cache else None

@@ -29,8 +29,13 @@ class Options:
     target: str = ""
     args: Sequence[str] = ()
     labels: Sequence[str] = ()
+    annotations: Sequence[str] = ()
+    contexts: Sequence[str] = ()
     secrets: Sequence[str] = ()
     registry_secrets: Sequence[str] = ()
+    signing_secret: str = ""
+    provenance: str = ""
+    sbom: bool = False
     cache: bool = True
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -73,20 +78,26 @@ def manifest(options: Options, source: str, *, request: str | None = None) -> di
         "dockerfile": options.dockerfile,
         "target": options.target,
         "args": dict(_argument(text, options.environment) for text in options.args),
-        "labels": dict(_label(text) for text in options.labels),
+        "labels": dict(_pair(text, "--label") for text in options.labels),
+        "contexts": dict(_pair(text, "--build-context") for text in options.contexts),
         "secrets": [_secret(text) for text in options.secrets],
     }
     output: dict[str, Any] = {
         "image": repository,
         "tags": tags,
+        "annotations": dict(_pair(text, "--annotation") for text in options.annotations),
         "secretRefs": [{"name": name} for name in options.registry_secrets],
+        "signing": {"secretRef": {"name": options.signing_secret}} if options.signing_secret else {},
     }
+    attestations = {"provenance": options.provenance, "sbom": options.sbom}
     spec: dict[str, Any] = {
         "platforms": platforms(options.platforms),
         "source": {"oci": {"image": source}},
         "build": {key: value for key, value in build.items() if value},
         "output": {key: value for key, value in output.items() if value},
     }
+    if any(attestations.values()):
+        spec["attestations"] = {key: value for key, value in attestations.items() if value}
     if not options.cache:
         spec["cache"] = {"mode": "disabled"}
     metadata: dict[str, Any] = {"name": options.resource_name}
@@ -147,10 +158,10 @@ def _argument(text: str, environment: Mapping[str, str]) -> tuple[str, str]:
     return name, environment[name]
 
 
-def _label(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not name:
-        raise UsageError(f"--label {text}: write name=value")
+        raise UsageError(f"{option} {text}: write name=value")
     return name, value
 
 

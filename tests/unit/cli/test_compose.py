@@ -41,21 +41,30 @@ def test_every_option_has_its_field() -> None:
         target="runtime",
         args=["A=1=2", "FROM_ENV", "EMPTY="],
         labels=["a.b=c", "empty"],
+        annotations=["a.b=d"],
+        contexts=["base=docker-image://r.test/base:1"],
         secrets=["id=npm,secret=npm-token/key"],
         registry_secrets=["pull"],
+        signing_secret="cosign-key",
+        provenance="max",
+        sbom=True,
         cache=False,
         environment={"FROM_ENV": "yes"},
     )
     assert found["output"] == {
         "image": "r.test:5000/app",
         "tags": ["latest", "{date}"],
+        "annotations": {"a.b": "d"},
         "secretRefs": [{"name": "pull"}],
+        "signing": {"secretRef": {"name": "cosign-key"}},
     }
+    assert found["attestations"] == {"provenance": "max", "sbom": True}
     assert found["build"] == {
         "dockerfile": "ci/Dockerfile",
         "target": "runtime",
         "args": {"A": "1=2", "FROM_ENV": "yes", "EMPTY": ""},
         "labels": {"a.b": "c", "empty": ""},
+        "contexts": {"base": "docker-image://r.test/base:1"},
         "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "key"}}],
     }
     assert found["cache"] == {"mode": "disabled"}
