@@ -139,6 +139,8 @@ def _manifests(image: str) -> list[dict[str, Any]]:
     pod = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,
+        # Tests drain and stop nodes for arm64.
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "containers": [container],
         "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
         "volumes": [{"name": "program", "configMap": {"name": "git"}}, {"name": "repositories", "emptyDir": {}}],
