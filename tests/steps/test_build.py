@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_secrets_and_labels_and_targets(pod: Pods, capfd: pytest.CaptureFixture[
 def test_network_none_is_none(pod: Pods, capfd: pytest.CaptureFixture[str]) -> None:
     pod(source=inline("FROM busybox:1.36\nRUN ls /sys/class/net"), build={"network": "none"}).built()
     assert capfd.readouterr().out.count(" lo\n") == 1
+
+
+@pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.dockerignore"])
+def test_what_the_source_says_to_ignore_is_not_in_the_context(
+    pod: Pods, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    files = {name: "*\n!src\nsrc/*.log\n", "secret": "", "src/index.js": "", "src/debug.log": ""}
+    pod(source=inline(f"FROM busybox:1.36\nCOPY . /app\nRUN : {name}; find /app -type f", **files)).built()
+    printed = re.findall(r" (/app/\S+)$", capfd.readouterr().out, re.MULTILINE)
+    assert printed == ["/app/src/index.js"]
 
 
 def test_several_platforms_with_one_builder_make_one_index(pod: Pods, services: Services) -> None:
