@@ -3,12 +3,11 @@
 Source: https://fluxcd.io/flux/cheatsheets/oci-artifacts/ and github.com/fluxcd/pkg/oci (`meta.go`, `push_pull.go`).
 """
 
-import hashlib
 import json
 from typing import BinaryIO
 
 from multiarchbuild.oci.client import Client
-from multiarchbuild.oci.index import MANIFEST, Manifest
+from multiarchbuild.oci.index import MANIFEST, Manifest, digest_of
 
 from .pack import Packed
 
@@ -38,7 +37,7 @@ def manifest_of(packed: Packed) -> Manifest:
         "config": {
             "mediaType": CONFIG,
             "size": len(config),
-            "digest": f"sha256:{hashlib.sha256(config).hexdigest()}",
+            "digest": digest_of(config),
         },
         "layers": [{"mediaType": CONTENT, "size": packed.size, "digest": packed.digest}],
     }
@@ -57,6 +56,6 @@ def push(client: Client, packed: Packed, content: BinaryIO) -> str:
         return name
     content.seek(0)
     client.put_blob(packed.digest, content, packed.size)
-    client.put_blob(f"sha256:{hashlib.sha256(config).hexdigest()}", config, len(config))
+    client.put_blob(digest_of(config), config, len(config))
     client.put(manifest, TAG_PREFIX + manifest.digest.removeprefix("sha256:")[:12])
     return name

@@ -1,6 +1,5 @@
 """The distribution API of one repository: manifests in raw bytes, and whether these credentials may push."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from .auth import Authenticator
 from .credentials import Credentials
 from .errors import DeniedError, NotFoundError, RefusedError, RegistryError, UnreachableError
 from .http import Answer, TooLargeError, ask, cause, same_origin
-from .index import MEDIA_TYPES, Manifest
+from .index import MEDIA_TYPES, Manifest, digest_of
 from .names import Repository
 
 _CHUNK = 256 * 1024
@@ -84,7 +83,7 @@ class Client:
     def small_blob(self, digest: str) -> bytes:
         """Return a blob of at most 4 MiB, its bytes checked against `digest`."""
         body = self._request("GET", self._url(f"blobs/{digest}")).body
-        if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
+        if digest_of(body) != digest:
             raise RefusedError(f"{self.repository.registry} sent other bytes than the blob {digest}")
         return body
 

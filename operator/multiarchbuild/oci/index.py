@@ -28,6 +28,11 @@ _REFERENCE_TYPE = "vnd.docker.reference.type"
 Descriptor = Mapping[str, Any]
 
 
+def digest_of(content: bytes) -> str:
+    """Return the digest of a blob or manifest."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest or an index, as the registry has it."""
@@ -38,7 +43,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """The digest of its bytes."""
-        return f"sha256:{hashlib.sha256(self.raw).hexdigest()}"
+        return digest_of(self.raw)
 
     @property
     def content(self) -> Mapping[str, Any]:

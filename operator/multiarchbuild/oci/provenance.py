@@ -8,14 +8,13 @@ Sources: https://slsa.dev/spec/v1.1/provenance, https://slsa.dev/spec/v0.2/prove
 https://github.com/moby/buildkit/blob/v0.32.2/docs/attestations/slsa-definitions.md and attestation-storage.md there
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .http import LIMIT
-from .index import Descriptor, Manifest
+from .index import Descriptor, Manifest, digest_of
 
 _STATEMENT = "application/vnd.in-toto+json"
 _EMPTY = "application/vnd.oci.empty.v1+json"
@@ -85,7 +84,7 @@ def rewrite(manifest: Manifest, blobs: Mapping[str, bytes]) -> Rewritten:
     config, new = content["config"], list(changed.values())
     if config["mediaType"] != _EMPTY:
         # Before BuildKit 0.32 the config is that of an image, and lists the layers once more.
-        named = {old: digest(statement) for old, statement in changed.items()}
+        named = {old: digest_of(statement) for old, statement in changed.items()}
         raw = _with_diff_ids(blobs[config["digest"]], named)
         config = _described(config, raw)
         new.append(raw)
@@ -96,7 +95,7 @@ def rewrite(manifest: Manifest, blobs: Mapping[str, bytes]) -> Rewritten:
     document = {**content, "config": config, "layers": layers}
     return Rewritten(
         Manifest(manifest.media_type, json.dumps(document, indent=2, ensure_ascii=False).encode()),
-        {digest(blob): blob for blob in new},
+        {digest_of(blob): blob for blob in new},
     )
 
 
@@ -113,18 +112,13 @@ def settled(statement: bytes) -> bytes:
         return statement
 
 
-def digest(blob: bytes) -> str:
-    """Return the digest of a blob."""
-    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
 def _is_provenance(layer: Descriptor) -> bool:
     known = layer.get("annotations", {}).get(_PREDICATE) in _VOLATILE
     return known and layer["mediaType"] == _STATEMENT and layer["size"] <= LIMIT
 
 
 def _described(descriptor: Descriptor, blob: bytes) -> Descriptor:
-    return {**descriptor, "digest": digest(blob), "size": len(blob)}
+    return {**descriptor, "digest": digest_of(blob), "size": len(blob)}
 
 
 def _with_diff_ids(config: bytes, named: Mapping[str, str]) -> bytes:

@@ -5,14 +5,13 @@ Source: https://github.com/sigstore/cosign/blob/v3.1.2/specs/SIGNATURE_SPEC.md
 
 import base64
 import binascii
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from .client import Client
 from .errors import NotFoundError, RefusedError
-from .index import DOCKER_MANIFEST, MANIFEST, Manifest
+from .index import DOCKER_MANIFEST, MANIFEST, Manifest, digest_of
 
 SIMPLE_SIGNING: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 """Media type of what is signed."""
@@ -96,7 +95,7 @@ def _is_ours(layer: Mapping[str, Any], payload: bytes, key: Key) -> bool:
         signature = base64.b64decode(layer["annotations"][SIGNATURE], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
         return False
-    return layer["digest"] == _digest(payload) and key.has_signed(payload, signature)
+    return layer["digest"] == digest_of(payload) and key.has_signed(payload, signature)
 
 
 def _encoded(key: Key, payload: bytes) -> str:
@@ -120,9 +119,5 @@ def _manifest(client: Client, layers: list[Mapping[str, Any]]) -> Manifest:
 
 
 def _blob(client: Client, media_type: str, content: bytes) -> dict[str, Any]:
-    client.put_blob(_digest(content), content, len(content))
-    return {"mediaType": media_type, "size": len(content), "digest": _digest(content)}
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    client.put_blob(digest_of(content), content, len(content))
+    return {"mediaType": media_type, "size": len(content), "digest": digest_of(content)}

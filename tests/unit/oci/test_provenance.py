@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiarchbuild.oci.http import LIMIT
-from multiarchbuild.oci.index import MANIFEST, Manifest
-from multiarchbuild.oci.provenance import digest, needed, rewrite, settled
+from multiarchbuild.oci.index import MANIFEST, Manifest, digest_of
+from multiarchbuild.oci.provenance import needed, rewrite, settled
 
 V1, V02, SPDX = "https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2", "https://spdx.dev/Document"
-EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2, "data": "e30="}
+EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"{}"), "size": 2, "data": "e30="}
 VCS = {"revision": "68771c2b", "source": "https://git.test/app.git"}
 STEP = {"id": "step0", "op": {"Op": {"source": {"identifier": "local://dockerfile"}}}}
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_read_stays_as_it_is(blob: bytes) -> None:
 def layer(blob: bytes, kind: str) -> dict[str, Any]:
     return {
         "mediaType": "application/vnd.in-toto+json",
-        "digest": digest(blob),
+        "digest": digest_of(blob),
         "size": len(blob),
         "annotations": {"in-toto.io/predicate-type": kind},
     }
@@ -171,10 +171,10 @@ def test_an_attestation_manifest_keeps_its_form() -> None:
     old = raw(v1(ONE))
     more = {"artifactType": "application/vnd.docker.attestation.manifest.v1+json"}
     manifest = attestation(EMPTY, layer(SBOM, SPDX), layer(old, V1), **more)
-    assert needed(manifest) == (digest(old),), "the SBOM is not even read"
-    found = rewrite(manifest, {digest(old): old})
+    assert needed(manifest) == (digest_of(old),), "the SBOM is not even read"
+    found = rewrite(manifest, {digest_of(old): old})
     new = settled(old)
-    assert found.blobs == {digest(new): new}
+    assert found.blobs == {digest_of(new): new}
     assert found.manifest == attestation(EMPTY, layer(SBOM, SPDX), layer(new, V1), **more)
 
 
@@ -183,28 +183,28 @@ def test_the_config_of_an_image_lists_the_new_blobs() -> None:
     old = raw(v02(ONE))
 
     def parts(statement: bytes) -> tuple[bytes, Manifest]:
-        rootfs = {"type": "layers", "diff_ids": [digest(SBOM), digest(statement)]}
+        rootfs = {"type": "layers", "diff_ids": [digest_of(SBOM), digest_of(statement)]}
         config = raw({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs})
         described = {
             "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": digest(config),
+            "digest": digest_of(config),
             "size": len(config),
         }
         return config, attestation(described, layer(SBOM, SPDX), layer(statement, V02))
 
     config, manifest = parts(old)
-    assert set(needed(manifest)) == {digest(old), digest(config)}
+    assert set(needed(manifest)) == {digest_of(old), digest_of(config)}
     new = settled(old)
     new_config, new_manifest = parts(new)
-    found = rewrite(manifest, {digest(old): old, digest(config): config})
+    found = rewrite(manifest, {digest_of(old): old, digest_of(config): config})
     assert found.manifest == new_manifest
-    assert found.blobs == {digest(new): new, digest(new_config): new_config}
+    assert found.blobs == {digest_of(new): new, digest_of(new_config): new_config}
 
 
 def test_what_is_settled_already_is_not_pushed_again() -> None:
     statement = settled(raw(v1(ONE)))
     manifest = attestation(EMPTY, layer(statement, V1))
-    found = rewrite(manifest, {digest(statement): statement})
+    found = rewrite(manifest, {digest_of(statement): statement})
     assert (found.manifest.raw, found.blobs) == (manifest.raw, {})
 
 
@@ -213,7 +213,7 @@ def test_what_is_settled_already_is_not_pushed_again() -> None:
     [
         {**layer(b"{}", V1), "size": LIMIT + 1},
         {**layer(b"{}", V1), "mediaType": "application/vnd.example"},
-        {"mediaType": "application/vnd.in-toto+json", "digest": digest(b"{}"), "size": 2},
+        {"mediaType": "application/vnd.in-toto+json", "digest": digest_of(b"{}"), "size": 2},
         layer(b"{}", SPDX),
     ],
 )
