@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from multiarchbuild.api.spec import Provenance
+
 from . import errors
 from .console import Format
 from .view import Progress
@@ -185,7 +187,9 @@ def _build(command: Command) -> None:
         help="Secret in the namespace with which the builders pull and push; repeatable",
     )
     add("--signing-secret", default="", metavar="NAME", help="Secret in the namespace whose key signs the index")
-    add("--provenance", choices=["min", "max", "disabled"], help="how much the provenance tells, by default min")
+    add(
+        "--provenance", choices=[str(each) for each in Provenance], help="how much the provenance tells, by default min"
+    )
     add("--sbom", action="store_true", help="attach an SBOM to each image")
     add(
         "--source-repository",

@@ -156,7 +156,7 @@ def _doing(entry: Platform, current: str) -> Text:
 
 
 def _index_row(run: Run) -> _Row:
-    publishing = all(entry.phase == "Succeeded" for entry in run.platforms)
+    publishing = bool(run.platforms) and all(entry.phase == "Succeeded" for entry in run.platforms)
     done = run.result == "Succeeded"
     said = "Succeeded" if done else run.result or ("publishing" if publishing else "waits for the platforms")
     bar = ProgressBar(total=None if publishing and not run.result else 1, completed=int(done), width=_BAR)

@@ -96,7 +96,7 @@ def newer_artifact(context: Context, run: RunStatus) -> SourceStatus | None:
 def _carry_over(last: RunStatus, run: RunStatus, build: MultiArchBuild) -> RunStatus:
     """Keep what a failed run with the same inputs has built: only what is missing is built again.
 
-    Where the source has to be resolved, the kept results count only if it resolves to the same commit (`_resolved`).
+    Where the source has to be resolved, the kept results count only if it resolves to the same commit (`runs.advance`).
     A run whose publish step failed keeps nothing, as the registry may have lost what was built, unless it lacked a
     Secret: the key that signs is not known before.
     """

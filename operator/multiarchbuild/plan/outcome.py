@@ -84,8 +84,9 @@ def _ended_silently(pod: Pod, where: str) -> Failure:
 
 def refusal(pod: Pod, nodes: Sequence[Node]) -> Failure | None:
     """Return that the node of `pod` can't make its user namespace, if it says so: the kubelet tries again for ever."""
-    refusing = any(node.name == pod.node and node.user_namespaces is False for node in nodes)
-    if not pod.user_namespace or pod.sandboxed or not refusing:
+    if not pod.user_namespace or pod.sandboxed:
+        return None
+    if not any(node.name == pod.node and node.user_namespaces is False for node in nodes):
         return None
     return _no_user_namespace(pod, "its container runtime does not support them")
 

@@ -86,21 +86,22 @@ def choose(wanted: Wish, nodes: Sequence[Node], policy: Policy, *, native_deadli
 
 def contradiction(wanted: Wish, policy: Policy) -> str:
     """Return why no node can ever do what is asked for, whatever nodes there are, or nothing."""
-    if wanted.strategy not in {Strategy.NATIVE, Strategy.AUTO} or _possible(_native_placements(wanted), wanted):
+    if wanted.strategy not in {Strategy.NATIVE, Strategy.AUTO}:
         return ""
-    if wanted.strategy is Strategy.AUTO and not policy.emulation.refusal(wanted.namespace):
+    placements, refused = _native_placements(wanted), policy.emulation.refusal(wanted.namespace)
+    if _possible(placements, wanted) or (wanted.strategy is Strategy.AUTO and not refused):
         return ""
     (platform,) = wanted.platforms
-    needs = " or ".join(_labels(placement, wanted) for placement in _native_placements(wanted))
-    allow = ", or set its strategy to Auto to allow QEMU" if wanted.strategy is Strategy.NATIVE else ""
+    needs = " or ".join(_labels(placement, wanted) for placement in placements)
+    qemu = f". {_no_emulator(wanted, policy)}" if refused else ", or set its strategy to Auto to allow QEMU"
     return (
         f"scheduling.nodeSelector excludes every node where {platform} is native, which has {needs}: remove the label, "
-        f"or give the platform another value in scheduling.overrides{allow}"
+        f"or give the platform another value in scheduling.overrides{qemu}"
     )
 
 
 def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
-    options = _possible(_native_placements(wanted), wanted) or _native_placements(wanted)
+    options = _native_options(wanted)
     fitting = _first_fitting(options, wanted, nodes)
     if fitting is not None:
         return Choice(fitting, Reason.PENDING, _STARTING)
@@ -163,6 +164,12 @@ def _native_placements(wanted: Wish) -> tuple[Placement, ...]:
             labels = [{ARCH_LABEL: architecture, f"multiarch.build/{architecture}-{variant}": "true"}]
     first, *others = (_placement(wanted, Mode.NATIVE, each) for each in labels)
     return (first, *(replace(other, slug=f"on-{dict(other.node_selector)[ARCH_LABEL]}") for other in others))
+
+
+def _native_options(wanted: Wish) -> tuple[Placement, ...]:
+    """Return those that nodeSelector leaves, or all where it leaves none: such a build is refused before it starts."""
+    placements = _native_placements(wanted)
+    return _possible(placements, wanted) or placements
 
 
 def _emulated_placements(wanted: Wish, policy: Policy) -> tuple[Placement, ...]:
@@ -252,7 +259,7 @@ def _holds(labels: Mapping[str, str], requirement: NodeRequirement) -> bool:
 
 
 def _missing(wanted: Wish) -> str:
-    options = _possible(_native_placements(wanted), wanted) or _native_placements(wanted)
+    options = _native_options(wanted)
     narrowed = wanted.node_selector or wanted.affinity
     where = _labels(options[0], wanted)
     return f"no Ready, schedulable node with {where}" + (" fits nodeSelector and affinity" if narrowed else "")

@@ -135,7 +135,7 @@ def _is_built(run: RunStatus) -> bool:
 def _is_nearly_built(context: Context, run: RunStatus) -> bool:
     """Return whether the publish pod may start: some platform is built, and all others are being built.
 
-    It starts while the last builders end, and is not there for longer than that.
+    It waits as long as the slowest platform is behind the fastest, and not for the length of a build.
     """
     phases = {entry.phase for entry in run.platforms}
     ends = Phase.SUCCEEDED in phases and phases <= {Phase.SUCCEEDED, Phase.RUNNING}

@@ -395,6 +395,7 @@ ARCHITECTURE = "kubernetes.io/arch"
 EXCLUDED: dict[str, tuple[str, dict[str, Any], Mapping[str, Any], str]] = {
     "native, another architecture": (ARM64, {"strategy": "Native"}, {}, "set its strategy to Auto"),
     "auto, QEMU not allowed": (ARM64, {}, NOT_ALLOWED, f"{ARCHITECTURE}=arm64"),
+    "auto, QEMU not allowed, is told": (ARM64, {}, NOT_ALLOWED, "QEMU is not allowed by the operator's policy"),
     "native, neither of two": (
         "linux/arm/v7",
         {"strategy": "Native"},
