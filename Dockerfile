@@ -2,8 +2,11 @@
 # the target's, so that the only thing that is emulated when building for another architecture is apt.
 ARG PYTHON=3.13
 ARG BUILDKIT=v0.32.2
+# A release pins them, as @sha256:…: hack/release/bases.py.
+ARG PYTHON_DIGEST=
+ARG BUILDKIT_DIGEST=
 
-FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim AS packages
+FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim${PYTHON_DIGEST} AS packages
 ARG PYTHON TARGETARCH
 COPY requirements.lock /src/
 RUN case "$TARGETARCH" in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; *) machine="$TARGETARCH" ;; esac \
@@ -14,23 +17,27 @@ COPY operator/multiarchbuild /packages/multiarchbuild
 # Compiled here, natively: the root filesystem of the pods is read-only, and a step's start counts.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages
 
-FROM moby/buildkit:${BUILDKIT}-rootless AS buildkit
+FROM moby/buildkit:${BUILDKIT}-rootless${BUILDKIT_DIGEST} AS buildkit
+
+# The emulators are unpacked on the build's own platform: nothing of the other architecture runs.
+FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim${PYTHON_DIGEST} AS emulators
+ARG TARGETARCH
+# Linked statically since Debian 13.
+RUN if [ "$TARGETARCH" != "$(dpkg --print-architecture)" ]; then dpkg --add-architecture "$TARGETARCH"; fi \
+    && apt-get update -q && cd /tmp && apt-get download -q "qemu-user:$TARGETARCH" \
+    && dpkg -x qemu-user_*.deb /unpacked && mkdir /emulators \
+    && for name in i386 x86_64 arm aarch64 loongarch64 ppc64le riscv64 s390x; do \
+        cp -L "/unpacked/usr/bin/qemu-$name" /emulators/ || exit 1; done
 
 # For the QEMU DaemonSet of the chart (target `qemu`): where no distribution has its emulators, see qemu/register.py.
-FROM python:${PYTHON}-slim AS qemu
-# Linked statically since Debian 13.
-RUN apt-get update -q && apt-get install -qy --no-install-recommends qemu-user \
-    && mkdir -p /usr/lib/multiarchbuild/qemu \
-    && for name in i386 x86_64 arm aarch64 loongarch64 ppc64le riscv64 s390x; do \
-        cp -L "/usr/bin/qemu-$name" /usr/lib/multiarchbuild/qemu/ || exit 1; done \
-    && apt-get purge -qy --autoremove qemu-user \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt
+FROM python:${PYTHON}-slim${PYTHON_DIGEST} AS qemu
+COPY --from=emulators /emulators /usr/lib/multiarchbuild/qemu
 COPY --from=packages /packages /opt/multiarchbuild
 ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "multiarchbuild", "qemu"]
 
-FROM python:${PYTHON}-slim AS operator
+FROM python:${PYTHON}-slim${PYTHON_DIGEST} AS operator
 # ssh refuses to run for a user that has no name.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends git git-lfs openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt \

@@ -26,11 +26,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 lock: ## Resolve the dependencies anew into the lock files
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements-dev.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 tests/steps/moto-requirements.in -o tests/steps/moto-requirements.lock
 
 .PHONY: generate
-generate: venv ## Write the CRD and its reference from the models, and the chart's README from its values
+generate: venv ## Write the CRD and its reference from the models, the chart's README from its values, GitLab's component, and the page of kubectl mab explain
 	@$(PY) -m multiarchbuild.api.crd
 	@$(PY) -m hack.chart_readme
+	@$(PY) -m hack.gitlab_component
+	@cp docs/troubleshooting.md operator/multiarchbuild/cli/troubleshooting.md
 
 .PHONY: lint
 lint: venv ## Formatting, lint, types, layers, generated files
@@ -68,11 +71,69 @@ demo: venv $(TARGET) ## The main job: build examples/node for two platforms and 
 install: venv $(TARGET) ## Build the operator's image and install it by its chart
 	@$(PY) -m hack.install
 
+# What a user installs. DRAFT=1 takes uncommitted changes and the unreleased changes of the changelog; SBOM=0 where the
+# generator of SBOMs cannot be pulled; SIGNING_KEY=cosign.key with COSIGN_PASSWORD; REGISTRY_USER and REGISTRY_PASSWORD, or
+# REGISTRY_SECRET; DOWNLOADS and OUT: see docs/releases.md.
+.PHONY: release
+release: venv $(TARGET) ## Images, chart, plugin, wheel: VERSION=0.1.0 REGISTRY=ghcr.io/you (docs/releases.md)
+	@test -n "$(VERSION)" -a -n "$(REGISTRY)" || { echo "error: name VERSION=… and REGISTRY=…" >&2; exit 2; }
+	@$(PY) -m hack.release --version "$(VERSION)" --registry "$(REGISTRY)" $(if $(OUT),--out "$(OUT)") \
+		$(if $(filter 1,$(DRAFT)),--draft) $(if $(filter 0,$(SBOM)),--no-sbom) $(if $(filter 1,$(NO_CACHE)),--no-cache) \
+		$(if $(DOWNLOADS),--downloads "$(DOWNLOADS)") \
+		$(if $(SIGNING_KEY),--signing-key "$(SIGNING_KEY)") $(if $(REGISTRY_SECRET),--registry-secret "$(REGISTRY_SECRET)")
+
+.PHONY: publish
+publish: ## Make the files of a release that `make release` has written downloadable (needs gh): VERSION=0.1.0
+	@gh release create "v$(VERSION)" --verify-tag --title "v$(VERSION)" \
+		--notes-file "$(or $(OUT),dist/release-$(VERSION))/RELEASE_NOTES.md" "$(or $(OUT),dist/release-$(VERSION))"/*
+
+# Programs that only tests need. Compiled inside of a test, they would count in its time.
+TEST_PROGRAMS := actionlint promcheck sigcheck kstatus kustomize-controller argocd-lua
+.PHONY: test-programs
+test-programs: venv
+	@$(PY) -m tests.cluster build $(addprefix --with ,$(TEST_PROGRAMS))
+	@$(PY) -m tests.support.moto
+	@$(PY) -m tests.ui.chromium
+
+.PHONY: pictures
+pictures: venv ## The pictures of kubectl mab ui in docs/images, made anew by a real browser
+	@$(PY) -m tests.ui.pictures docs/images
+
 # What takes long and says so comes first; then each test is a line when it ends.
 .PHONY: test
-test: check install ## Everything: check, then the tests on a real cluster
+test: check install test-programs ## Everything: check, then the tests on a real cluster
 	@pytest -v -n 2 --dist=loadgroup --durations=20 --ignore=tests/unit tests
+
+# After a new version of BuildKit: the texts that its failures are recognised by. CASES="name …" records only those.
+.PHONY: record-fixtures
+record-fixtures: venv ## Record what BuildKit says of builds that fail (tests/steps/record.py)
+	@$(PY) -m tests.steps.record $(CASES)
+
+.PHONY: test-shuffled
+test-shuffled: check install test-programs ## The tests on a real cluster in random order; ORDER=… repeats one
+	@pytest -v -n 2 --dist=loadgroup -p randomly $(if $(ORDER),--randomly-seed=$(ORDER)) --ignore=tests/unit tests
 
 .PHONY: bench
 bench: venv $(TARGET) ## Raw pods, the operator and docker buildx side by side (docs/benchmarks.md)
-	@$(PY) -m benchmarks --rounds 3
+	@$(PY) -m benchmarks --rounds $(or $(ROUNDS),5) --write
+
+# What goes wrong is chosen by SEED; PLAN=<name> replays one plan of a report. The control plane is brought up and taken down.
+SEED ?= 1
+PLANS ?= 1200
+MUTATIONS ?= 10000
+
+.PHONY: load
+load: venv ## 1,000 builds at once, 10,000 at rest, large ones, many nodes: what the operator takes (docs/benchmarks.md)
+	@$(PY) -m tests.load --write $(if $(BUILDS),--builds $(BUILDS))
+
+.PHONY: faults
+faults: venv ## 1,200 runs in which one thing or a few go wrong between the operator and the API server (docs/reliability.md)
+	@$(PY) -m tests.faults.rig.campaign --seed $(SEED) --plans $(PLANS) $(if $(PLAN),--plan $(PLAN))
+
+.PHONY: mutate
+mutate: venv ## 10,000 wrong, odd and extreme builds (docs/reliability.md)
+	@$(PY) -m tests.faults.rig.mutations --seed $(SEED) --count $(MUTATIONS)
+
+.PHONY: soak
+soak: install ## Builds on the local cluster while everything around them is killed: BUILDS=200, SEED (docs/reliability.md)
+	@$(PY) -m tests.faults.soak --builds $(or $(BUILDS),200) --seed $(SEED) --write

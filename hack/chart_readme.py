@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,12 @@ def _chapter(number: int, lines: list[str]) -> str:
     return next((line.removeprefix(_CHAPTER) for line in reversed(lines[:number]) if line.startswith(_CHAPTER)), "")
 
 
-def readme(chart: dict[str, Any], text: str) -> str:
-    """Return the page for a chart (its Chart.yaml) with this values.yaml."""
-    parts = [_HEAD.format(**chart)]
+def readme(chart: Mapping[str, Any], text: str, location: str = "") -> str:
+    """Return the page for a chart (its Chart.yaml) with this values.yaml.
+
+    `location` is what `helm install` is told: the folder in a clone unless it is released.
+    """
+    parts = [_HEAD.format(**chart, location=location or f"charts/{chart['name']}")]
     chapter = ""
     for value in values(text):
         if value.chapter != chapter:
@@ -84,7 +87,7 @@ _HEAD = """<!-- Generated from values.yaml by `make generate`: edit the comments
 {description}. Version {version}, for Kubernetes {kubeVersion}.
 
 ```console
-$ helm install {name} charts/{name} --namespace multiarchbuild-system --create-namespace
+$ helm install {name} {location} --namespace multiarchbuild-system --create-namespace
 $ kubectl get mab --all-namespaces
 ```
 
@@ -92,7 +95,10 @@ The operator's pods pass Pod Security `restricted`. Builders run in the namespac
 the seccomp profile `Unconfined` that rootless BuildKit needs.
 
 * **Upgrade.** `helm upgrade` brings the resource definition along. Builds go on meanwhile: nothing of them is in the
-  operator's process. `helm rollback` is as safe, as long as the older version knows the stored objects' fields.
+  operator's process. `helm rollback` is as safe: an older version ignores the fields that it does not
+  know, and a build whose spec has a value that it does not know says `OperatorOutdated`, until it is changed or the
+  operator upgraded. Where you apply the definition yourself, do it as Helm does, or Helm finds a conflict:
+  `kubectl apply --server-side --field-manager=helm`.
 * **Uninstall.** With `crds.keep`, the default, the resource definition and all MultiArchBuilds stay; delete them by
   `kubectl delete crd multiarchbuilds.multiarch.build`. Nothing else stays.
 * **Some namespaces only.** With `namespaces: [a, b]` the operator gets rights on pods and ConfigMaps there, by

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .image import build_image
+from .image import PLATFORMS, build_image
 from .install import install
 from .target import CommandError, Target, finish
 
@@ -26,13 +28,14 @@ def demo(target: Target) -> None:
     Raises:
         CommandError: A command failed, or the build did; the message says what status says.
     """
-    install(target, build_image(target))
-    target.kubectl("apply", "-f", "-", stdin=json.dumps(_namespace()))
+    check(target)
+    install(target, build_image(target, _platforms(target)))
     build = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     build["metadata"]["namespace"] = NAMESPACE
     build["metadata"]["annotations"] = {"multiarch.build/rebuild-requested-at": datetime.now(UTC).isoformat()}
     build["spec"]["output"] |= {"image": f"{target.facts.registry}/{NAMESPACE}/{build['metadata']['name']}"}
     build["spec"]["output"].pop("secretRefs", None)
+    build["spec"]["scheduling"] = {**build["spec"].get("scheduling", {}), "nativeWait": _native_wait(target)}
     print(f"==> kubectl apply -f {EXAMPLE.relative_to(EXAMPLE.parents[2])}", flush=True)
     name = build["metadata"]["name"]
     last_run = _last_run(target, name)
@@ -40,6 +43,36 @@ def demo(target: Target) -> None:
     status = _follow(target, name, last_run)
     _show(target, name, status)
     _run_variants(target, status)
+    path = f" PATH={target.facts.bin}:$PATH" if target.facts.bin else ""
+    print(f"==> look around: export KUBECONFIG={target.facts.kubeconfig}{path}; kubectl get mab -n {NAMESPACE} -o yaml")
+
+
+def check(target: Target) -> None:
+    """Ask `kubectl mab doctor` whether the cluster has what builds need, and print what it says.
+
+    Raises:
+        CommandError: something is missing.
+    """
+    print("==> kubectl mab doctor", flush=True)
+    target.kubectl("apply", "-f", "-", stdin=json.dumps(_namespace()))
+    target.kubectl("wait", "serviceaccount/default", "-n", NAMESPACE, "--for=create", "--timeout=300s")
+    argv = [sys.executable, "-m", "multiarchbuild", "cli", "doctor", "--before-installation", "-n", NAMESPACE]
+    done = subprocess.run(argv, env=target.environment, text=True, capture_output=True, check=False)
+    print(textwrap.indent(done.stdout + done.stderr, "    "), end="", flush=True)
+    if done.returncode:
+        raise CommandError("the cluster lacks what builds need: see above")
+
+
+def _platforms(target: Target) -> tuple[str, ...]:
+    """Return what the operator's image is built for: what the nodes are, which needs no QEMU."""
+    if target.facts.instance:
+        return PLATFORMS
+    return tuple(sorted({f"linux/{architecture}" for architecture in target.nodes.values()} & set(PLATFORMS)))
+
+
+def _native_wait(target: Target) -> str:
+    """Return how long to wait for native nodes: not at all for those that the cluster does not have."""
+    return "2m" if set(target.nodes.values()) >= {"amd64", "arm64"} else "0s"
 
 
 def _namespace() -> dict[str, Any]:
@@ -107,17 +140,21 @@ def _show(target: Target, name: str, status: dict[str, Any]) -> None:
     print(f"==> kubectl get mab -n {NAMESPACE} -o wide")
     print(target.kubectl("get", RESOURCE, name, "-n", NAMESPACE, "-o", "wide"))
     ref = status["image"]["ref"]
-    print(f"==> crane manifest {ref}")
-    print(json.dumps(json.loads(target.crane("manifest", ref)), indent=2))
+    print(f"==> the index {ref}")
+    index = target.manifest(ref)
+    print(json.dumps(index.content if index else None, indent=2))
     print(f"==> digest: {status['image']['digest']}", flush=True)
 
 
 def _run_variants(target: Target, status: dict[str, Any]) -> None:
-    """Run `node -p process.arch` from each image of the index, on the node that built it."""
-    repository = status["image"]["ref"].split("@")[0]
-    nodes = {entry["platform"]: entry["node"] for entry in status["run"]["platforms"]}
+    """Run `node -p process.arch` from each image of the index, on the node that built it natively."""
+    repository = target.pulled(status["image"]["ref"]).split("@")[0]
+    nodes = {entry["platform"]: entry["node"] for entry in status["run"]["platforms"] if entry["mode"] == "Native"}
     for image in status["image"]["platforms"]:
         platform, ref = image["platform"], f"{repository}@{image['digest']}"
+        if platform not in nodes:
+            print(f"==> {platform}: was built in QEMU, and no node can run it")
+            continue
         name = f"run-{platform.replace('/', '-')}"
         pod = {
             "apiVersion": "v1",
@@ -133,13 +170,13 @@ def _run_variants(target: Target, status: dict[str, Any]) -> None:
         target.kubectl("delete", "pod", name, "-n", NAMESPACE, "--ignore-not-found")
         target.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"
-        target.kubectl("wait", f"pod/{name}", "-n", NAMESPACE, succeeded, "--timeout=180s")
+        target.kubectl("wait", f"pod/{name}", "-n", NAMESPACE, succeeded, "--timeout=300s")
         print(f"==> {platform}: node -p process.arch prints {target.kubectl('logs', name, '-n', NAMESPACE).strip()}")
 
 
 def main() -> int:
     """Run the demo on the cluster that the environment names."""
-    return finish(demo)
+    return finish(demo, bring_registry=True)
 
 
 if __name__ == "__main__":

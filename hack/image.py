@@ -3,9 +3,12 @@
 import argparse
 import contextlib
 import hashlib
+import io
 import json
+import shlex
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ CONTENT = ("Dockerfile", ".dockerignore", "requirements.lock", "operator")
 PLATFORMS = ("linux/amd64", "linux/arm64")
 NAMESPACE = "multiarchbuild-image"
 BUILDKIT = "moby/buildkit:v0.32.2-rootless"
+_SOURCE = "/tmp/source"
 
 
 def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS, stage: str = "operator") -> str:
@@ -32,21 +36,28 @@ def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS, stage: s
     """
     repository = "multiarchbuild" if stage == "operator" else f"multiarchbuild-{stage}"
     image = f"{target.facts.registry}/{repository}:{_content(platforms)}"
-    with contextlib.suppress(CommandError):
-        target.crane("digest", image)
+    if target.manifest(image):
         return image
     started = time.monotonic()
     print(f"==> building {image} for {', '.join(platforms)}", flush=True)
-    with _builder(target) as address:
+    with _builder(target) as pod:
         output = ["type=image", f"name={image}", "push=true", "oci-mediatypes=true"]
-        command = ["buildctl", "--addr", address, "build", "--progress=plain", "--frontend=dockerfile.v0"]
-        command += [f"--local=context={ROOT}", f"--local=dockerfile={ROOT}", f"--opt=platform={','.join(platforms)}"]
-        command += [f"--opt=target={stage}"]
-        command += [f"--output={','.join(output)}"]
+        build = ["buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0", f"--opt=target={stage}"]
+        build += [
+            f"--local=context={_SOURCE}",
+            f"--local=dockerfile={_SOURCE}",
+            f"--opt=platform={','.join(platforms)}",
+        ]
+        build += [f"--output={','.join(output)}"]
         # The builder is a fresh pod each time: what did not change comes from the registry.
         cache = f"type=registry,ref={target.facts.registry}/{repository}:build-cache"
-        command += [f"--import-cache={cache}", f"--export-cache={cache},mode=max,ignore-error=true"]
-        done = subprocess.run(command, env=target.environment, stdout=sys.stderr, stderr=sys.stderr, check=False)
+        build += [f"--import-cache={cache}", f"--export-cache={cache},mode=max,ignore-error=true"]
+        # What it builds is small; so nobody needs a buildctl of the same version.
+        script = f"rm -rf {_SOURCE} && mkdir {_SOURCE} && tar -xf - -C {_SOURCE} && exec {shlex.join(build)}"
+        command = ["kubectl", "exec", "--stdin", pod, "--namespace", NAMESPACE, "--", "sh", "-c", script]
+        done = subprocess.run(
+            command, env=target.environment, input=_packed(), stdout=sys.stderr, stderr=sys.stderr, check=False
+        )
     if done.returncode:
         raise CommandError(f"buildctl could not build {image}: see above")
     print(f"    built and pushed in {time.monotonic() - started:.0f} s", flush=True)
@@ -56,29 +67,43 @@ def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS, stage: s
 def _content(platforms: tuple[str, ...]) -> str:
     """Return a tag for the working tree: a hash of the files that go into the image."""
     digest = hashlib.sha256(json.dumps(platforms).encode())
+    for file in _files():
+        digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files() -> Iterator[Path]:
+    """Yield what the image is made of."""
     for name in CONTENT:
         root = ROOT / name
-        files = [root] if root.is_file() else sorted(root.rglob("*"))
-        for file in files:
+        for file in [root] if root.is_file() else sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+                yield file
+
+
+def _packed() -> bytes:
+    """Return them as a tar."""
+    to = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=to) as tar:
+        for file in _files():
+            tar.add(file, file.relative_to(ROOT), recursive=False)
+    return to.getvalue()
 
 
 @contextlib.contextmanager
 def _builder(target: Target) -> Iterator[str]:
-    """Run a rootless BuildKit pod; yield its address for buildctl."""
+    """Run a rootless BuildKit pod; yield its name."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     target.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
-    target.kubectl("wait", "serviceaccount/default", "--namespace", NAMESPACE, "--for=create", "--timeout=60s")
+    target.kubectl("wait", "serviceaccount/default", "--namespace", NAMESPACE, "--for=create", "--timeout=300s")
     name = f"buildkitd-{time.time_ns() % 10**9}"
     target.kubectl(
         "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": _pod(target, name)})
     )
     try:
-        target.kubectl("wait", f"pod/{name}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=180s")
-        yield f"kube-pod://{name}?namespace={NAMESPACE}"
+        target.kubectl("wait", f"pod/{name}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
+        yield name
     finally:
         target.kubectl("delete", f"pod/{name}", f"configmap/{name}", "--namespace", NAMESPACE, "--wait=false")
 
@@ -101,7 +126,7 @@ def _pod(target: Target, name: str) -> list[dict[str, object]]:
     pod = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 1,
-        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "nodeSelector": {"kubernetes.io/arch": "amd64" if "amd64" in target.nodes.values() else "arm64"},
         "securityContext": {
             "runAsUser": 1000,
             "runAsGroup": 1000,
@@ -126,7 +151,7 @@ def _pod(target: Target, name: str) -> list[dict[str, object]]:
 def main() -> int:
     """Build the image for the cluster that the environment names, and print it."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    return finish(lambda target: print(build_image(target)))
+    return finish(lambda target: print(build_image(target)), bring_registry=True)
 
 
 if __name__ == "__main__":

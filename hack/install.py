@@ -24,7 +24,7 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None, **
     Raises:
         CommandError: Helm failed.
     """
-    repository, tag = image.rsplit(":", 1)
+    repository, tag = target.pulled(image).rsplit(":", 1)
     secure = target.facts.secure_registry
     ca_bundle = {"caBundle": Path(secure.ca).read_text(encoding="utf-8")} if secure else {}
     values = {
@@ -42,7 +42,7 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None, **
     target.run(
         *("helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
         # --take-ownership: an operator without this chart may have left its Lease or its resource definition.
-        *("--values", "-", "--wait", "--timeout", "3m", "--take-ownership"),
+        *("--values", "-", "--wait", "--timeout", "5m", "--take-ownership"),
         stdin=json.dumps(values),
     )
     print(f"    operator {image} is ready in namespace {NAMESPACE} ({time.monotonic() - started:.0f} s)", flush=True)
@@ -51,7 +51,7 @@ def install(target: Target, image: str, policy: dict[str, Any] | None = None, **
 def main() -> int:
     """Build and install the operator in the cluster that the environment names."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    return finish(lambda target: install(target, build_image(target)))
+    return finish(lambda target: install(target, build_image(target)), bring_registry=True)
 
 
 if __name__ == "__main__":

@@ -11,31 +11,47 @@ import pytest
 from hack.image import build_image
 from hack.install import install
 from hack.target import Target
-from tests.cluster import lifecycle, network
-from tests.cluster.fixture import Cluster, bring_up, cluster
-from tests.cluster.layout import OWN_INSTANCE
-from tests.cluster.lifecycle import Wanted
+from tests.cluster.fixture import Cluster, cluster, control_plane
 from tests.cluster.locks import locked
 from tests.support import git, sbom
+from tests.support.gate import Gate
 from tests.support.git import GitServer
 from tests.support.tenant import Tenant
 from tests.support.turns import turn
 
 __all__ = ["cluster"]
 
-POLICY = {"maxResources": {"memory": "64Gi"}, "maxTimeout": "6h", "concurrency": {"namespace": 6}}
-"""What the operator under test allows: more than any test needs, but for those that are about it."""
+POLICY = {
+    "maxResources": {"memory": "64Gi"},
+    "maxTimeout": "6h",
+    "concurrency": {"namespace": 6},
+    "keptBuilders": {"default": "0s"},
+}
+"""What the operator under test allows: more than any test needs, but for those that are about it.
+
+Builders stay where a test says so: with each that stays there would be less to see of how a run ends."""
 _FAILED = pytest.StashKey[bool]()
-_TOGETHER = ("api_server", "services")
+_TOGETHER = ("services", "api_server")
 """Fixtures of which the whole run of the tests has one: who uses them runs in one worker."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what uses the same expensive thing."""
+    """Keep together what uses the same expensive thing, and begin with what would have to wait for others later.
+
+    Tests that have the cluster alone take as long as all that need no cluster: side by side, no worker waits.
+    """
     for item in items:
         for fixture in set(_TOGETHER) & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(fixture))
+    first = ("alone", *_TOGETHER, "lifecycle")
+    items.sort(key=lambda item: first.index(group) if (group := _group(item)) in first else len(first))
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the group of tests that one worker runs which the test belongs to."""
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else ""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,15 +62,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
-@pytest.fixture(autouse=True)
-def _turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Share the cluster with the other worker, or have it alone: `@pytest.mark.xdist_group("alone")`."""
-    if "cluster" not in request.fixturenames:
-        yield
-        return
-    group = request.node.get_closest_marker("xdist_group")
-    with turn(request.getfixturevalue("shared"), alone=group is not None and group.args == ("alone",)):
-        yield
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the time limit of the test
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """Share the cluster with the other worker, or have it alone: `@pytest.mark.xdist_group("alone")`.
+
+    From before the first fixture to after the last: those of the session, too, are made and ended while no test of the
+    other worker has taken nodes or the operator away.
+    """
+    if "cluster" not in getattr(item, "fixturenames", ()):
+        return (yield)
+    with turn(_shared(item.config), alone=_group(item) == "alone"):
+        return (yield)
+
+
+def _shared(config: pytest.Config) -> Path:
+    """Return the folder that all workers of this run of the tests have in common."""
+    own: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return own.parent if hasattr(config, "workerinput") else own
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +87,8 @@ def api_server() -> Iterator[Path]:
 
     On the cluster, the operator that is installed there would act on what these tests create.
     """
-    instance = f"{OWN_INSTANCE[:5]}api"
-    layout = lifecycle.find(instance=instance)
-    if not layout.desired.exists():
-        layout = lifecycle.find(instance=instance, network=network.unused(instance))
-    bring_up(layout, Wanted(nodes=()))
-    yield layout.kubeconfig
-    lifecycle.down(layout)
+    with control_plane() as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture(scope="session")
@@ -79,10 +98,9 @@ def target(cluster: Cluster) -> Target:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def shared(pytestconfig: pytest.Config) -> Path:
     """A folder that all workers of this run of the tests have in common."""
-    own = tmp_path_factory.getbasetemp()
-    return own if worker_id == "master" else own.parent
+    return _shared(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +123,12 @@ def git_server(target: Target, operator: str, shared: Path) -> GitServer:
     """A git server in the cluster."""
     with locked(shared / "git.lock", waiting="waiting for another worker to start the git server"):
         return git.start(target, operator)
+
+
+@pytest.fixture
+def gate(git_server: GitServer, namespace: str) -> Gate:
+    """What a RUN may wait for, until the test opens it."""
+    return Gate(git_server, namespace)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import sys
 USAGE = """usage: multiarchbuild run [OPTION …]     run the operator (run --help lists its options)
        multiarchbuild step NAME …        run a step in its pod: resolve, build or publish
        multiarchbuild qemu NAME …        run a part of the QEMU DaemonSet: register, label or remove
+       multiarchbuild profile NAME …     run a part of the profile DaemonSet: lay or label
        multiarchbuild selftest FILE      create a MultiArchBuild and wait for its image, as `helm test` does
        multiarchbuild cli COMMAND …      what `kubectl mab` does (cli --help lists its commands)
        multiarchbuild --version"""
@@ -29,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
             from multiarchbuild import qemu  # noqa: PLC0415
 
             return qemu.main(rest)
+        case "profile":
+            from multiarchbuild import profile  # noqa: PLC0415
+
+            return profile.main(rest)
         case "selftest":
             from multiarchbuild.controller import selftest  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ import pytest
 
 from multiarchbuild.api.crd import NAME
 from tests.api.objects import Object, build
+from tests.support.crds import await_established
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +49,8 @@ class Kubectl:
 
     def refusals(self, specs: Mapping[str, Object]) -> dict[str, str]:
         """Return what the API server says against each spec, by its name; nothing is created."""
-        documents = "\n---\n".join(json.dumps(build(name, spec)) for name, spec in specs.items())
+        # A stream of JSON: YAML knows no surrogates, which JSON escapes an emoji with.
+        documents = "\n".join(json.dumps(build(name, spec)) for name, spec in specs.items())
         errors = self.run("create", "--dry-run=server", "-f", "-", stdin=documents).stderr
         # One message a line or, where a spec breaks several rules, one headline and a line for each.
         parts = re.split(r'^.*?MultiArchBuild(?:\.[\w.]+)? "([^"]+)" is invalid: ?', errors, flags=re.MULTILINE)
@@ -60,7 +62,7 @@ def kube(api_server: Path) -> Iterator[Kubectl]:
     """Return kubectl in a namespace of this test run."""
     kubectl = Kubectl(str(api_server.parent / "bin" / "kubectl"), api_server, f"api-{uuid.uuid4().hex[:8]}")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    kubectl("wait", "--for=condition=Established", f"crd/{NAME}")
+    await_established(kubectl, f"crd/{NAME}")
     kubectl("create", "namespace", kubectl.namespace)
     yield kubectl
     kubectl("delete", "namespace", kubectl.namespace, "--wait=false")

@@ -31,6 +31,24 @@ _TOLERATION: Object = {
 }
 _RESOURCES: Object = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": 4, "memory": "4Gi"}}
 
+_AWS: Object = {
+    "provider": "AWS",
+    "role": "arn:aws:iam::123456789012:role/builds",
+    "registries": ["123456789012.dkr.ecr.eu-west-1.amazonaws.com"],
+}
+_AZURE: Object = {
+    "provider": "Azure",
+    "role": "66666666-7777-8888-9999-000000000000",
+    "tenantId": "11111111-2222-3333-4444-555555555555",
+    "registries": ["team.azurecr.io"],
+}
+_GOOGLE: Object = {
+    "provider": "Google",
+    "role": "builds@project.iam.gserviceaccount.com",
+    "workloadIdentityProvider": "projects/42/locations/global/workloadIdentityPools/clusters/providers/test",
+    "registries": ["europe-docker.pkg.dev"],
+}
+
 FULL: Object = {
     "platforms": ["linux/amd64", "linux/arm64"],
     "source": {
@@ -40,7 +58,9 @@ FULL: Object = {
             "subdirectory": "services/app",
             "secretRef": {"name": "git-token"},
             "interval": "5m",
-        }
+            "keepGitDir": False,
+        },
+        "paths": {"include": ["services/app", "libs/**/*.go"], "exclude": ["**/*.md"]},
     },
     "build": {
         "dockerfile": "docker/app.Dockerfile",
@@ -49,7 +69,8 @@ FULL: Object = {
         "labels": {"maintainer": "team-a"},
         "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "token"}}],
         "ssh": {"secretRef": {"name": "deploy-key"}},
-        "contexts": {"base": "docker-image://registry.example.com/base:1"},
+        "contexts": {"base": "docker-image://registry.example.com/base:1", "own": "multiarchbuild://node-base"},
+        "identity": _GOOGLE,
         "network": "none",
     },
     "output": {
@@ -58,18 +79,37 @@ FULL: Object = {
         "annotations": {"vendor": "team-a"},
         "secretRefs": [{"name": "registry-credentials"}],
         "signing": {"secretRef": {"name": "cosign-key"}},
+        "compression": {"type": "Gzip", "level": 9, "force": True},
+        "format": "Index",
+        "childTags": True,
+        "expire": "720h",
+        "destinations": [
+            {"image": "mirror.example.com/team-a/app", "secretRefs": [{"name": "mirror"}], "identity": _AZURE}
+        ],
+        "identity": _AWS,
     },
-    "cache": {"repository": "registry.example.com/team-a/app-cache", "mode": "min"},
+    "cache": {
+        "repository": "registry.example.com/team-a/app-cache",
+        "mode": "min",
+        "import": False,
+        "expire": "1h",
+        "identity": _AWS,
+    },
     "scheduling": {
         "strategy": "Native",
         "nativeWait": "0s",
         "resources": _RESOURCES,
         "pendingTimeout": "20m",
+        "keepBuilder": "0s",
         "nodeSelector": {"pool": "builders"},
         "tolerations": [_TOLERATION],
         "affinity": _AFFINITY,
         "serviceAccountName": "builder",
         "priorityClassName": "builds",
+        "podMetadata": {
+            "labels": {"kueue.x-k8s.io/queue-name": "builds"},
+            "annotations": {"example.com/team": "team-a"},
+        },
         "overrides": [
             {
                 "platform": "linux/arm64",
@@ -81,8 +121,14 @@ FULL: Object = {
             }
         ],
     },
-    "attestations": {"provenance": "max", "sbom": True},
+    "attestations": {"provenance": "max", "sbom": True, "record": False},
     "reproducible": False,
+    "rebuild": {
+        "onBaseImage": {"interval": "24h", "window": {"days": ["Sat", "Sun"], "start": "22:00", "duration": "6h"}},
+        "schedule": "0 3 * * Mon-Fri",
+        "window": {"days": ["Mon"], "start": "00:00", "duration": "24h"},
+        "retryInterval": "30m",
+    },
     "timeout": "1h30m",
     "retries": 0,
     "suspend": True,
@@ -110,7 +156,9 @@ SOURCES: dict[str, Object] = {
     },
     "oci": {
         **FULL_INLINE,
-        "source": {"oci": {"image": "ghcr.io/team-a/source:main", "subdirectory": "app", "interval": "5m"}},
+        "source": {
+            "oci": {"image": "ghcr.io/team-a/source:main", "subdirectory": "app", "interval": "5m", "identity": _AWS}
+        },
     },
     "flux": {
         **FULL,
@@ -129,7 +177,7 @@ def build(name: str, spec: Object) -> Object:
 def base(path: str) -> Object:
     """Return the spec with every field that has the one at `path`."""
     kind = path.split(".")[2] if path.startswith(".source.") else "git"
-    return _copy(SOURCES[kind])
+    return _copy(SOURCES.get(kind, FULL))
 
 
 def steps(spec: Object, path: str) -> list[str | int]:

@@ -10,16 +10,21 @@ from pydantic import BaseModel
 
 from multiarchbuild.api.conditions import Condition
 from multiarchbuild.api.crd import crd
+from multiarchbuild.api.identity import Identity
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import (
+    BaseImagesCheck,
+    BuilderUse,
     CacheStatus,
+    Comparison,
     FailedAttempt,
     HistoryEntry,
     ImagePlatform,
     ImageStatus,
     Mode,
+    ParentImage,
     Phase,
     PlatformStatus,
     Result,
@@ -44,6 +49,7 @@ STEP = StepStatus(
     finished_at=NOON,
     failed_attempts=(FAILED,),
 )
+BASES = (f"docker.io/library/busybox:1.36@{DIGEST}",)
 STATUS = Status(
     observed_generation=1,
     conditions=(
@@ -59,10 +65,14 @@ STATUS = Status(
     image=ImageStatus(
         ref=f"registry.example.com/team-a/app@{DIGEST}",
         digest=DIGEST,
+        published_at=datetime(2026, 11, 25, tzinfo=UTC),
         tags=("latest",),
+        destinations=("mirror.example.com/team-a/app",),
         platforms=(ImagePlatform(platform="linux/amd64", digest=DIGEST, size=1234),),
         size=1234,
         signature=f"sha256:{'2' * 64}",
+        record=f"sha256:{'3' * 64}",
+        bases=BASES,
     ),
     run=RunStatus(
         id="7c1f09ab",
@@ -78,9 +88,17 @@ STATUS = Status(
             digest=DIGEST,
             revision=f"main@sha1:{'c' * 40}",
             url="http://source-controller.flux-system.svc/app.tar.gz",
+            paths="sha256:" + "7" * 64,
         ),
+        bases=BASES,
+        retry=1,
+        cause="MultiArchBuild base has published another image",
+        parents=(ParentImage(name="base", ref=f"registry.example.com/team-a/base@{DIGEST}"),),
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        queued_at=NOON,
         started_at=NOON,
         finished_at=NOON,
+        comparison=Comparison(digest=DIGEST, changed="the base image busybox:1.36 is another"),
         result=Result.SUCCEEDED,
         reason=Reason.SUCCEEDED,
         message="Published.",
@@ -99,8 +117,13 @@ STATUS = Status(
                 started_at=NOON,
                 finished_at=NOON,
                 digest=DIGEST,
+                pushed=DIGEST,
+                record=DIGEST,
                 cache=CacheStatus(hits=3, total=7),
                 log_tail="#7 DONE 0.1s\n",
+                warnings=("JSONArgsRecommended: JSON arguments recommended for CMD (line 4)",),
+                builder=BuilderUse.NONE_KEPT,
+                bases=BASES,
             ),
         ),
         publish=STEP,
@@ -109,10 +132,22 @@ STATUS = Status(
         last_checked_at=NOON,
         commit="c" * 40,
         digest="sha256:" + "6" * 64,
+        revision=f"main@sha1:{'c' * 40}",
+        skipped=True,
+        requested="push-1",
         checks=3,
         pod="app-1-check-4",
         reason=Reason.GIT_UNREACHABLE,
         message="Not reachable.",
+    ),
+    base_images=BaseImagesCheck(
+        last_checked_at=NOON,
+        checks=1,
+        pod="app-1-check-bases-2",
+        reason=Reason.REGISTRY_UNREACHABLE,
+        message="Not reachable.",
+        requested="push-1",
+        moved=BASES,
     ),
     platforms="1/1",
     short_digest="5" * 12,
@@ -124,6 +159,8 @@ STATUS = Status(
             result=Result.SUCCEEDED,
             reason=Reason.SUCCEEDED,
             digest=DIGEST,
+            record=DIGEST,
+            cache=CacheStatus(hits=3, total=7),
             commit="c" * 40,
             started_at=NOON,
             finished_at=NOON,
@@ -131,6 +168,8 @@ STATUS = Status(
     ),
 )
 """A status with every field."""
+PATHS = {"paths"}
+"""Beside the kind of a source, for some kinds only."""
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -141,7 +180,7 @@ def test_an_object_with_every_field_is_stored_as_it_was_written(kube: Kubectl, s
 @pytest.mark.parametrize("spec", SOURCES.values(), ids=SOURCES)
 def test_these_objects_have_every_field(spec: Object) -> None:
     parsed = Spec.model_validate(spec)
-    assert set(_absent(parsed)) == SOURCES.keys() - spec["source"].keys()
+    assert set(_absent(parsed)) == {*SOURCES, *PATHS} - spec["source"].keys()
 
 
 def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
@@ -149,16 +188,32 @@ def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
     assert stored["spec"] == {
         **MINIMAL,
         "build": {"dockerfile": "Dockerfile", "network": "default"},
-        "output": {**MINIMAL["output"], "tags": ["latest"]},
-        "cache": {"mode": "max"},
+        "output": {**MINIMAL["output"], "tags": ["latest"], "format": "Index"},
+        "cache": {"mode": "max", "import": True},
         "scheduling": {"strategy": "Auto", "nativeWait": "2m", "serviceAccountName": "default"},
-        "attestations": {"provenance": "min"},
+        "attestations": {"provenance": "min", "record": True},
         "reproducible": True,
         "retries": 2,
         "history": {"successful": 3, "failed": 3},
     }
     assert stored["status"] == {"observedGeneration": -1}
     assert MultiArchBuild.model_validate(stored).spec == Spec.model_validate(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {
+            "output": {**MINIMAL["output"], "format": "Manifest"},
+            "attestations": {"provenance": "disabled"},
+        },
+        {"source": {"git": {"url": "https://git.example.com/app", "subdirectory": "services"}}},
+        {"source": {"git": {"url": "https://git.example.com/app", "keepGitDir": True}}},
+    ],
+    ids=["manifest", "subdirectory", "git-dir"],
+)
+def test_what_is_left_out_breaks_no_rule(kube: Kubectl, parts: Object, request: pytest.FixtureRequest) -> None:
+    assert kube.create(f"left-out-{request.node.callspec.id}", {**MINIMAL, **parts})["spec"]
 
 
 def test_a_git_source_defaults_to_the_default_branch(kube: Kubectl) -> None:
@@ -179,6 +234,7 @@ ACCEPTED: tuple[tuple[str, Any], ...] = (
     (".source.flux.name", "app.v1"),
     (".source.git.ref", "v1.2.0-rc.1+build.7"),
     (".source.git.ref", "feature/JIRA-1_x"),
+    (".source.git.ref", "fix/#12,a=b%20(größe)"),
     (".source.git.subdirectory", "a..b/.hidden"),
     (".source.inline.files", {".dockerignore": "", ".config/x": "", "..a/b": "", "src/@scope/a+b.js": ""}),
     (".source.inline.files", {"Dockerfile": "x" * 262_144}),
@@ -278,7 +334,9 @@ def test_server_side_apply_shares_lists_between_appliers(kube: Kubectl) -> None:
 
 
 def _absent(model: BaseModel) -> list[str]:
-    """Return the names of fields, here and below, that were not set."""
+    """Return the names of fields, here and below, that were not set; no provider has all those of an identity."""
+    if isinstance(model, Identity):
+        return []
     absent = [name for name in type(model).model_fields if name not in model.model_fields_set]
     for value in vars(model).values():
         for part in value if isinstance(value, tuple) else (value,):

@@ -31,6 +31,11 @@ _REQUIRED = (
 )
 
 REFUSED = (
+    Refused(".scheduling.podMetadata.labels", {"multiarch.build/run": "x"}, "keys of multiarch.build and app.kub"),
+    Refused(".scheduling.podMetadata.labels", {"a b": "x"}, "a label key is <name> or <domain>/<name>"),
+    Refused(".scheduling.podMetadata.labels.team", "a b", "a label value consists of letters"),
+    Refused(".scheduling.podMetadata.annotations", {"app.kubernetes.io/managed-by": "x"}, "keys of multiarch.build an"),
+    Refused(".scheduling.podMetadata.annotations", {"a b": "x"}, "an annotation key is <name> or <domain>/<name>"),
     Refused(".platforms.*", "amd64", "must be one of linux/amd64, "),
     Refused(".platforms.*", "linux/arm", "must be one of linux/amd64, "),
     Refused(".platforms.*", "windows/386", "must be one of linux/amd64, "),
@@ -56,9 +61,24 @@ REFUSED = (
     Refused(".source.git.ref", "main:app", "must be a branch, a tag, a commit"),
     Refused(".source.git.ref", "main.lock", "must be a branch, a tag, a commit"),
     Refused(".source.git.subdirectory", "../other", _NAMES_A_PATH),
+    Refused(
+        path=".source.git.keepGitDir",
+        value=True,
+        message=".git is in the root of the repository, and with git.subdirectory",
+    ),
     Refused(".source.git.subdirectory", "/app", _NAMES_A_PATH),
     Refused(".source.git.subdirectory", "app:x", _NAMES_A_PATH),
     Refused(".source.git.secretRef.name", "Git_Token", "the name of a Kubernetes object consists of"),
+    Refused(".source.paths.include.*", "/services", "must be a path from the root of the repository"),
+    Refused(".source.paths.include.*", "services/", "must be a path from the root of the repository"),
+    Refused(".source.paths.include.*", "../libs", "must be a path from the root of the repository"),
+    Refused(".source.paths.exclude.*", "!docs", "must be a path from the root of the repository"),
+    Refused(".source.paths", {}, "must name something: write source.paths.include"),
+    Refused(
+        ".source",
+        {"inline": {"files": {"Dockerfile": ""}}, "paths": {"include": ["a"]}},
+        "commits and revisions of Flux are looked at by their files",
+    ),
     Refused(".source.http.url", "ftp://files.example.com/app.tar", "must be an http:// or https:// URL"),
     Refused(".source.http.url", "https://user:pass@files.example.com/app.tar", "must not hold a user or password"),
     Refused(".source.http.checksum", "0" * 64, "must be sha256:<64 hexadecimal digits>"),
@@ -76,7 +96,10 @@ REFUSED = (
     Refused(".source.inline.files", {"src/./index.js": ""}, "each name must be a relative path"),
     Refused(".source.inline.files", {"src//index.js": ""}, "each name must be a relative path"),
     Refused(".source.inline.files", {f"src/{'a' * 250}": ""}, "each name must be a relative path"),
-    Refused(".source.inline.files", {"a": "x" * 200_000, "b": "x" * 100_000}, "may hold at most 256 KiB together"),
+    Refused(
+        ".source.inline.files", {"a": "x" * 200_000, "b": "x" * 100_000}, "may hold at most 256 KiB (UTF-8) together"
+    ),
+    Refused(".source.inline.files", {"a": "\N{PILE OF POO}" * 70_000}, "may hold at most 256 KiB (UTF-8) together"),
     # build
     Refused(".build.dockerfile", "../Dockerfile", "must be a relative path inside the source"),
     Refused(".build.dockerfile", "/Dockerfile", "must be a relative path inside the source"),
@@ -88,6 +111,12 @@ REFUSED = (
     Refused(".build.secrets.*.id", "..", "an id must not be '.' or '..'"),
     Refused(".build.secrets.*.secretRef.key", "../token", "a key of a Secret consists of"),
     Refused(".build.contexts", {"Base": "https://example.com/base.tar"}, "each name must be that of a stage or image"),
+    Refused(".rebuild.schedule", "0 3 * *", "must be a schedule as of cron, in UTC"),
+    Refused(".rebuild.retryInterval", "10s", "must be at least 1m"),
+    Refused(".rebuild.onBaseImage.interval", "30s", "must be at least 1m"),
+    Refused(".rebuild.onBaseImage.window.start", "25:00", "must be a time of day in UTC, such as 22:00"),
+    Refused(".rebuild.onBaseImage.window.duration", "25h", "must be from 1m to 24h"),
+    Refused(".build.contexts.*", "multiarchbuild://Base", "each value must begin with docker-image://"),
     Refused(".build.contexts.*", "./base", "each value must begin with docker-image://"),
     # output
     Refused(".output.signing.secretRef.name", "Cosign_Key", "the name of a Kubernetes object consists of"),
@@ -105,6 +134,25 @@ REFUSED = (
     Refused(".output.tags.*", "cache-main", "a tag must not begin with cache-"),
     Refused(".output.tags.*", "sha256-0.sig", "a tag must not begin with sha256-"),
     Refused(".output.annotations", {"a b": ""}, "each name must be like org.opencontainers.image.source"),
+    Refused(".output.compression.level", 10, "Gzip and Estargz have the levels 0 to 9"),
+    Refused(".output.compression.type", "Uncompressed", "layers that are not compressed have no level"),
+    Refused(".output.destinations.*.image", "mirror.example.com/app:1", _NAMES_A_REPOSITORY),
+    Refused(".output.identity.role", "builds", "AWS needs the ARN of a role"),
+    Refused(".output.identity.tenantId", "11111111-2222-3333-4444-555555555555", "tenantId is for Azure only"),
+    Refused(
+        ".output.identity.workloadIdentityProvider",
+        "projects/42/locations/global/workloadIdentityPools/clusters/providers/test",
+        "workloadIdentityProvider is for Google only",
+    ),
+    Refused(".output.identity.registries.*", "r.test/app", "must be the host of a registry"),
+    Refused(".output.destinations.*.identity.role", "builds", "Azure needs the client id"),
+    Refused(".output.destinations.*.identity.tenantId", "example.com", "must be the id of a tenant"),
+    Refused(".build.identity.role", "builds", "of Google, role is the e-mail address of a service account"),
+    Refused(".build.identity.workloadIdentityProvider", "test", "must be projects/NUMBER/locations/global/"),
+    Refused(".build.identity", {"provider": "Google"}, "name the hosts of the base images' registries"),
+    Refused(".output.expire", "59m", "must be at least 1h"),
+    Refused(".cache.expire", "1 week", "a duration consists of hours, minutes and seconds"),
+    Refused(".output.format", "Manifest", "a manifest has one platform and no attestations"),
     # scheduling
     Refused(".scheduling.nativeWait", "2 minutes", "a duration consists of hours, minutes and seconds"),
     Refused(".scheduling.nativeWait", "-5m", "a duration consists of hours, minutes and seconds"),
@@ -173,6 +221,18 @@ COMBINED = (
         "with strategy Cross one builder makes every platform: give the override a strategy of its own, or ",
     ),
     (
+        "destination-twice",
+        changed(base(""), ".output.destinations.*.image", base("")["output"]["image"]),
+        "spec.output.destinations",
+        "output.image is the first destination: name only further ones in output.destinations",
+    ),
+    (
+        "identity-of-no-cache",
+        changed(base(""), ".cache.repository", None),
+        "spec.cache.identity",
+        "name the repository that it logs in to: set cache.repository, or remove cache.identity",
+    ),
+    (
         "two-epochs",
         changed(changed(base(""), ".reproducible", value=True), ".build.args", {"SOURCE_DATE_EPOCH": "0"}),
         "spec.build.args",
@@ -186,6 +246,7 @@ _NAMES = tuple(f"rule-{number}" for number in range(len(REFUSED)))
 _REPORTED = {
     ".scheduling.tolerations.*.effect": ".scheduling.tolerations.*.tolerationSeconds",
     f"{_REQUIRED}.operator": f"{_REQUIRED}.values",
+    ".output.compression.type": ".output.compression.level",
     ".scheduling.overrides.*.platform": ".scheduling.overrides",
 }
 """Rules between fields that are reported at another field than the one that the row changes."""

@@ -1,18 +1,19 @@
 """What the tests of the chart share."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hack.target import Target
+from tests.cluster.locks import locked
 from tests.support import monitoring
+from tests.support.crds import await_established
 
 
 @pytest.fixture(scope="session")
-def prometheus(target: Target) -> Iterator[None]:
-    """The definitions of the Prometheus operator."""
+def prometheus(target: Target, shared: Path) -> None:
+    """The definitions of the Prometheus operator. They stay, as another worker may use them."""
     files = [argument for path in monitoring.definitions() for argument in ("-f", str(path))]
-    target.kubectl("apply", "--server-side", "--force-conflicts", *files)
-    target.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
-    yield
-    target.kubectl("delete", "--wait=false", "--ignore-not-found", *files)
+    with locked(shared / "prometheus.lock", waiting="waiting for another worker to install CRDs"):
+        target.kubectl("apply", "--server-side", "--force-conflicts", *files)
+        await_established(target.kubectl, *files)

@@ -1,16 +1,23 @@
-"""The chart installed, upgraded, rolled back and uninstalled on a real cluster, with builds under way."""
+"""The chart installed, upgraded, rolled back and uninstalled on a real cluster, with builds running."""
 
 import json
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.install import CHART, NAMESPACE, RELEASE
 from hack.target import Target
+from tests.support import poll, watch
 from tests.support.chart import EVERYTHING, left_of
-from tests.support.tenant import BOTH, RESOURCE, Tenant, inline
+from tests.support.gate import Gate
+from tests.support.tenant import AMD64, BOTH, RESOURCE, Tenant, condition, inline
+from tests.support.versions import FUTURE, next_definition
 from tests.support.watch import recording
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("alone")]
@@ -30,8 +37,8 @@ def operator_pods(target: Target) -> list[dict[str, Any]]:
     return list(json.loads(target.kubectl("get", "pods", "-n", NAMESPACE, "-l", selector, "-o", "json"))["items"])
 
 
-def install(target: Target, values: dict[str, Any]) -> None:
-    helm(target, "upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=3m", values=values)
+def install(target: Target, values: dict[str, Any], chart: Path = CHART) -> None:
+    helm(target, "upgrade", "--install", RELEASE, str(chart), "--wait", "--timeout=5m", values=values)
 
 
 @pytest.fixture
@@ -46,17 +53,20 @@ def values(target: Target, operator: str) -> Iterator[dict[str, Any]]:
 
 
 def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(
-    tenant: Tenant, target: Target, values: dict[str, Any]
+    tenant: Tenant, target: Target, values: dict[str, Any], gate: Gate
 ) -> None:
-    slow = "FROM busybox:1.36\nRUN sleep 15; uname -m > /machine\n"
+    slow = f"FROM busybox:1.36\nRUN {gate.wait()}; uname -m > /machine\n"
     with recording(target, "pods", "-n", tenant.namespace) as pods:
         build = tenant.build(source=inline(slow))
-        build.until(lambda status: [entry["phase"] for entry in status["run"]["platforms"]] == ["Running"] * 2)
+        build.until(
+            lambda status: [entry["phase"] for entry in status.get("run", {}).get("platforms", ())] == ["Running"] * 2
+        )
         test = {"image": tenant.image("selftest"), "namespace": tenant.namespace}
         changed = {**values, "podAnnotations": {"example.com/version": "two"}, "test": test}
         install(target, changed)
         (operator,) = operator_pods(target)
         assert operator["metadata"]["annotations"]["example.com/version"] == "two"
+        gate.open()
         status = build.succeeded()
         run = status["run"]
         since = datetime.fromisoformat(operator["metadata"]["creationTimestamp"])
@@ -74,12 +84,12 @@ def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(
         "multiarchbuild.multiarch.build/app"
     ]
 
-    helm(target, "rollback", RELEASE, "--wait", "--timeout=3m")
+    helm(target, "rollback", RELEASE, "--wait", "--timeout=5m")
     (operator,) = operator_pods(target)
     assert "example.com/version" not in operator["metadata"]["annotations"]
     assert build.status == status
 
-    helm(target, "uninstall", RELEASE, "--wait", "--timeout=2m")
+    helm(target, "uninstall", RELEASE, "--wait", "--timeout=5m")
     assert left_of(target, RELEASE) == set()
     assert DEFINITION in target.kubectl("get", "crd", "-o", "name").split()
     assert target.kubectl("get", "leases", "-n", NAMESPACE, "-o", "name") == ""
@@ -89,7 +99,72 @@ def test_a_build_does_not_notice_upgrade_test_rollback_and_reinstallation(
     build.succeeded(after=run["id"])
 
 
-def test_a_second_release_with_everything_comes_up_and_goes_without_a_trace(
+def next_chart(folder: Path) -> Path:
+    """Return the chart of the next version, which differs by its resource definition."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart)
+    definition = next_definition()
+    definition["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    (chart / "definition.yaml").write_text(yaml.safe_dump(definition))
+    (chart / "templates" / "crds.yaml").write_text('{{ .Files.Get "definition.yaml" }}\n')
+    return chart
+
+
+def apply_definition(target: Target, definition: dict[str, Any]) -> None:
+    """Apply a resource definition as people do whose definitions do not come with a chart."""
+    command = ("apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", "-")
+    target.kubectl(*command, stdin=json.dumps(definition))
+
+
+@pytest.mark.parametrize("first", ["definition", "operator"])
+def test_a_build_does_not_notice_a_newer_definition_nor_the_way_back(
+    tenant: Tenant, target: Target, values: dict[str, Any], gate: Gate, tmp_path: Path, first: str
+) -> None:
+    changed = {**values, "podAnnotations": {"example.com/version": "next"}}
+    slow = inline(f"FROM busybox:1.36\nRUN {gate.wait()}; uname -m > /machine\n")
+    with recording(target, "pods", "-n", tenant.namespace, "-l", "multiarch.build/role") as pods:
+        build = tenant.build(source=slow)
+        build.until(
+            lambda status: [entry["phase"] for entry in status.get("run", {}).get("platforms", ())] == ["Running"] * 2
+        )
+        if first == "definition":
+            apply_definition(target, next_definition())
+            install(target, changed, next_chart(tmp_path))
+        else:
+            install(target, changed)
+            apply_definition(target, next_definition())
+        newer = tenant.build("newer", platforms=[AMD64], output={"tags": ["newer"]})
+        poll.until("the API server stores a field of the next version", lambda: stores_what_is_new(tenant))
+        outdated = tenant.build("outdated", scheduling={"strategy": FUTURE}, output={"tags": ["outdated"]})
+        status = outdated.until(lambda status: condition(status, "Stalled"), why="it asks for a newer operator")
+        assert condition(status, "Stalled")["reason"] == "OperatorOutdated"
+        assert f"scheduling.strategy ('{FUTURE}')" in condition(status, "Stalled")["message"]
+        built = newer.succeeded()
+
+        helm(target, "rollback", RELEASE, "--wait", "--timeout=5m")
+        (operator,) = operator_pods(target)
+        assert "example.com/version" not in operator["metadata"]["annotations"]
+        definition = json.loads(target.kubectl("get", DEFINITION, "-o", "json"))
+        assert "fromTheFuture" not in json.dumps(definition["spec"]), "Helm has brought back its own"
+        gate.open()
+        status = build.succeeded()
+        assert [entry["attempt"] for entry in status["run"]["platforms"]] == [1, 1]
+        outdated.patch(scheduling={"strategy": "Auto"})
+        outdated.succeeded()
+        assert newer.status == built
+    builds = {each.name: each.get()["metadata"]["uid"] for each in (build, newer, outdated)}
+    counted = Counter(pod["metadata"]["labels"]["multiarch.build/build-uid"] for pod in pods.seen.values())
+    assert {name: counted[uid] for name, uid in builds.items()} == {"app": 3, "newer": 2, "outdated": 3}
+
+
+def stores_what_is_new(tenant: Tenant) -> bool:
+    """Let a build that exists have a field of the next version, and return whether it is stored."""
+    patch = json.dumps({"spec": {"fromTheFuture": {"value": 1}}})
+    tenant.kubectl("patch", RESOURCE, "newer", "--type=merge", "-p", patch)
+    return "fromTheFuture" in json.loads(tenant.kubectl("get", RESOURCE, "newer", "-o", "json"))["spec"]
+
+
+def test_a_second_release_with_everything_waits_for_the_first_and_goes_without_a_trace(
     target: Target, operator: str, prometheus: None, namespace: str
 ) -> None:
     del prometheus
@@ -109,8 +184,13 @@ def test_a_second_release_with_everything_comes_up_and_goes_without_a_trace(
     }
     target.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     command = ("helm", "install", release, str(CHART), "--namespace", namespace, "--values", "-")
-    notes = target.run(*command, "--wait", "--timeout=3m", stdin=json.dumps(values))
+    notes = target.run(*command, stdin=json.dumps(values))
     assert f"serves the namespaces {namespace}." in notes
+    own = ("-n", namespace, "-l", f"app.kubernetes.io/instance={release}")
+    watch.wait_for(target, "pods", *own, until=all_run, why="the operator of the second release runs")
+    told = "another installation of the operator serves these namespaces"
+    log = watch.following(target, *own, "--max-log-requests=10")
+    assert any(told in line and NAMESPACE in line for line in log), "it says for whom it waits"
     there = left_of_kinds(target, release)
     assert there >= {
         "configmap",
@@ -123,8 +203,13 @@ def test_a_second_release_with_everything_comes_up_and_goes_without_a_trace(
         "service",
         "serviceaccount",
     }
-    target.run("helm", "uninstall", release, "--namespace", namespace, "--wait", "--timeout=2m")
+    target.run("helm", "uninstall", release, "--namespace", namespace, "--wait", "--timeout=5m")
     assert left_of(target, release) == set()
+
+
+def all_run(pods: watch.Objects) -> bool:
+    """Return whether there are pods, and their containers have started."""
+    return bool(pods) and all(pod["status"]["phase"] == "Running" for pod in pods.values())
 
 
 def left_of_kinds(target: Target, release: str) -> set[str]:

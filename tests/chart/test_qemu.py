@@ -50,12 +50,15 @@ class DaemonSet:
 
     def until_labelled(self, *, yes: bool) -> None:
         """Wait until all nodes have the label, or none has it."""
+        names = self.target.nodes.keys()
 
         def check(nodes: Objects) -> bool:
             found = {node["metadata"]["labels"].get(LABEL) for node in nodes.values()}
-            return len(nodes) >= len(self.target.facts.nodes) and found == ({"true"} if yes else {None})
+            return {node["metadata"]["name"] for node in nodes.values()} == names and found == (
+                {"true"} if yes else {None}
+            )
 
-        wait_for(self.target, "nodes", until=check, seconds=90, why=f"nodes have {LABEL}: {yes}")
+        wait_for(self.target, "nodes", until=check, why=f"nodes have {LABEL}: {yes}")
 
     def run_program(self, name: str, node: str) -> int:
         """Return the exit code of a foreign program in an ordinary pod; without a handler it is the shell's."""
@@ -103,12 +106,12 @@ def daemonset(target: Target, operator: str, namespace: str) -> Iterator[DaemonS
         },
     }
     install = ("helm", "install", release, str(CHART), "--namespace", namespace, "--values", "-")
-    target.run(*install, "--wait", "--timeout=3m", stdin=json.dumps(values))
+    target.run(*install, "--wait", "--timeout=5m", stdin=json.dumps(values))
     try:
         yield DaemonSet(target, namespace, release)
     finally:
         command = ("helm", "uninstall", release, "--namespace", namespace, "--wait", "--ignore-not-found")
-        target.run(*command, "--timeout=3m")
+        target.run(*command, "--timeout=5m")
 
 
 def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant: Tenant) -> None:
@@ -116,7 +119,7 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
     daemonset.until_labelled(yes=True)
     pods = daemonset.pods()
     nodes = [pod["spec"]["nodeName"] for pod in pods]
-    assert sorted(nodes) == sorted(target.facts.nodes)
+    assert sorted(nodes) == sorted(target.nodes)
     assert [daemonset.run_program(f"run-{node}", node) for node in nodes] == [EXPECTED] * len(nodes)
 
     # What it is for: a builder finds the node by its label, and a RUN of that architecture runs there.
@@ -141,7 +144,7 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
         (nodes[0], "node-role.kubernetes.io/control-plane", "and no others"),
         (nodes[0], "multiarch.build/aarch32", "and no others"),
     ):
-        call = f"from multiarchbuild.qemu.kubernetes import Api; Api().label_node({node!r}, {{{label!r}: 'true'}})"
+        call = f"from multiarchbuild.nodes.kubernetes import Api; Api().label_node({node!r}, {{{label!r}: 'true'}})"
         with pytest.raises(CommandError, match=message):
             daemonset.exec(first, "label", "python", "-c", call)
     with pytest.raises(CommandError):
@@ -158,13 +161,13 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
     # A pod that is replaced takes its own handler back, and its successor has one before that.
     replaced = f"daemonset/{daemonset.release}-multiarchbuild-qemu"
     target.kubectl("rollout", "restart", replaced, "-n", daemonset.namespace)
-    target.kubectl("rollout", "status", replaced, "-n", daemonset.namespace, "--timeout=120s")
+    target.kubectl("rollout", "status", replaced, "-n", daemonset.namespace, "--timeout=300s")
     gone(target, *(f"pod/{pod['metadata']['name']}" for pod in pods), "-n", daemonset.namespace)
     daemonset.until_labelled(yes=True)
     handlers = daemonset.exec(daemonset.pods()[0], "register", "sh", "-c", "ls /tmp/binfmt-*").split()
     assert not [name for name in handlers if any(name.endswith(pod["metadata"]["uid"]) for pod in pods)]
 
-    target.run("helm", "uninstall", daemonset.release, "--namespace", daemonset.namespace, "--wait", "--timeout=3m")
+    target.run("helm", "uninstall", daemonset.release, "--namespace", daemonset.namespace, "--wait", "--timeout=5m")
     daemonset.until_labelled(yes=False)
     assert daemonset.run_program("run-after", nodes[0]) != EXPECTED
     assert left_of(target, daemonset.release) == set()
@@ -173,6 +176,6 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
 def test_turned_off_by_an_upgrade_it_takes_its_labels_back_too(daemonset: DaemonSet) -> None:
     daemonset.until_labelled(yes=True)
     command = ("helm", "upgrade", daemonset.release, str(CHART), "--namespace", daemonset.namespace)
-    daemonset.target.run(*command, "--reuse-values", "--set", "qemu.enabled=false", "--wait", "--timeout=3m")
+    daemonset.target.run(*command, "--reuse-values", "--set", "qemu.enabled=false", "--wait", "--timeout=5m")
     daemonset.until_labelled(yes=False)
     assert daemonset.pods() == []

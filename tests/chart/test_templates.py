@@ -60,7 +60,9 @@ def test_with_everything_on_every_value_is_where_it_belongs(target: Target) -> N
     assert deployment["metadata"]["annotations"] == {"example.com/owner": "platform"}
     assert container["image"] == f"ghcr.io/multiarchbuild/multiarchbuild@sha256:{'0' * 64}"
     assert container["args"][-1] == "--no-leader-elect"
-    assert container["env"] == EVERYTHING["extraEnv"]
+    pod_name, *extra = container["env"]
+    assert pod_name == {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    assert extra == EVERYTHING["extraEnv"]
     assert container["volumeMounts"][-1] == {"name": "extra", "mountPath": "/extra"}
     assert pod["volumes"][-1] == {"name": "extra", "emptyDir": {}}
     assert pod["serviceAccountName"] == "robot"
@@ -156,10 +158,11 @@ def test_wrong_values_are_refused_with_the_place_and_the_reason(
     assert message in str(refused.value)
 
 
-def test_qemu_needs_a_kubernetes_that_can_hold_its_pods_to_their_own_node(target: Target) -> None:
-    command = ("helm", "template", "mab", str(CHART), "--kube-version", "1.29.0", "--set", "qemu.enabled=true")
-    with pytest.raises(CommandError, match=r"qemu.enabled needs Kubernetes 1.30"):
-        target.run(*command)
+def test_a_kubernetes_that_does_not_know_the_fields_of_our_pods_is_refused(target: Target) -> None:
+    command = ("helm", "template", "mab", str(CHART), "--kube-version")
+    with pytest.raises(CommandError, match=r"chart requires kubeVersion: >=1\.30\.0-0"):
+        target.run(*command, "1.29.9")
+    target.run(*command, "1.30.0", "--set", "qemu.enabled=true")
 
 
 def test_helm_has_nothing_to_complain_about(target: Target) -> None:

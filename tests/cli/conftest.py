@@ -1,10 +1,12 @@
 """`kubectl mab` as its users call it: a plugin on PATH, found by kubectl."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ import pytest
 from tests.support.tenant import Tenant
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120
-"""For a command, builds included."""
+SECONDS = 600
+"""After which a command is taken to hang, builds included."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,17 @@ class Plugin:
         return done.stdout
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
-        """Start a command."""
+        """Start a command, which hears Ctrl-C even where these tests, in a shell's background, do not."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(self.argv(*words), env=self.env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            self.argv(*words),
+            env=self.env,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - there are no threads
+        )
 
     def program(self, name: str, text: str) -> None:
         """Put a program on the user's PATH."""

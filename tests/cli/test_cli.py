@@ -12,6 +12,7 @@ import termios
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -98,7 +99,9 @@ def test_a_folder_becomes_an_image_for_two_platforms(user: Plugin, folder: Path)
     manifest = tenant.images.manifest(source)
     assert manifest["config"]["mediaType"] == "application/vnd.cncf.flux.config.v1+json"
     assert [layer["mediaType"] for layer in manifest["layers"]] == ["application/vnd.cncf.flux.content.v1.tar+gzip"]
-    tag = source.partition("@sha256:")[2][:12]
+    config = json.loads(tenant.images.blob(f"{image}@{manifest['config']['digest']}"))
+    (diff_id,) = config["rootfs"]["diff_ids"]
+    tag = diff_id.removeprefix("sha256:")[:32]
     assert tenant.images.digest(f"{image}:source-{tag}") == source.partition("@")[2]
 
     status = user.out("status", "hello")
@@ -222,6 +225,57 @@ def test_a_run_that_fails_ends_with_1_and_shows_why(plugin: Plugin) -> None:
     assert plugin.run("status", "nothing").returncode == 3
 
 
+def test_answers_for_programs_are_those_of_kubectl(plugin: Plugin) -> None:
+    tenant = plugin.tenant
+    build = tenant.build("app", platforms=[AMD64], source=inline("FROM scratch\nCOPY Dockerfile /\n"))
+    build.succeeded()
+    templates = (
+        "{.status.image.digest}",
+        "{.spec.platforms[*]}",
+        "{.spec}",
+        '{.status.conditions[?(@.type=="Ready")].reason}',
+        '{range .status.conditions[*]}{.type}={.status}{"\\n"}{end}',
+        "{.status.run.platforms[0].nothing}",
+    )
+    for template in templates:
+        expected = tenant.target.kubectl("get", "mab", "app", "-n", tenant.namespace, "-o", f"jsonpath={template}")
+        ours = plugin.out("status", "app", "-o", f"jsonpath={template}")
+        assert (json.loads(ours) == json.loads(expected)) if template == "{.spec}" else ours == expected
+    assert plugin.out("list", "-o", "name") == "multiarchbuild.multiarch.build/app\n"
+
+    tenant.target.kubectl("label", "mab", "app", "-n", tenant.namespace, "team=payments")
+    assert "app" in plugin.out("list", "-l", "team=payments")
+    assert plugin.out("list", "-l", "team=other") == ""
+    # What kubectl refuses to another user is refused here too.
+    refused = plugin.run("--as", "nobody", "list")
+    assert refused.returncode == 3
+    assert 'User "nobody" cannot list' in refused.stderr
+
+
+def test_a_watched_list_has_a_line_for_each_change(plugin: Plugin) -> None:
+    build = plugin.tenant.build("app", platforms=[AMD64], source=inline("FROM scratch\nCOPY Dockerfile /\n"))
+    with plugin.start("list", "--watch") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().split()[:3] == ["NAME", "READY", "REASON"]
+        for line in watching.stdout:
+            if line.split()[:3] == ["app", "True", "Succeeded"]:
+                break
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait() == 130
+    build.succeeded()
+
+
+def test_a_name_from_an_image_replaces_no_build_of_another_image(plugin: Plugin, folder: Path) -> None:
+    tenant = plugin.tenant
+    own = tenant.image("api")
+    tenant.build("api", platforms=[AMD64], source=inline("FROM scratch\nCOPY Dockerfile /\n"), output={"image": own})
+    other = f"{tenant.target.facts.registry}/team-b/{tenant.namespace}/api:v1"
+    refused = plugin.run("build", str(folder), "-t", other, "--platform", AMD64, "--plain-http")
+    assert refused.returncode == 2
+    assert "--name" in refused.stderr
+    assert json.loads(plugin.out("status", "api", "-o", "json"))["spec"]["output"]["image"] == own
+
+
 class terminal:  # noqa: N801 - reads as a function
     """A command in a terminal of some columns, with the text that it draws since the frame before."""
 
@@ -251,3 +305,52 @@ class terminal:  # noqa: N801 - reads as a function
         self._process.kill()
         self._process.wait()
         os.close(self._controller)
+
+
+def test_the_doctor_finds_what_builds_need_and_what_a_namespace_refuses(plugin: Plugin) -> None:
+    tenant = plugin.tenant
+    done = plugin.run("doctor", "--probe")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for found in ("Kubernetes: v1.", "operator: version ", "your rights: ", "Pod Security: ", "user namespaces: "):
+        assert f"ok       {found}" in done.stdout
+    assert tenant.list("pods") == [], "what it tried is deleted"
+    tenant.kubectl("label", "namespace", tenant.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    refused = plugin.run("doctor", "-o", "json")
+    assert refused.returncode == 1
+    (missing,) = [found for found in json.loads(refused.stdout)["items"] if found["level"] == "missing"]
+    assert "violates PodSecurity" in missing["message"]
+    assert "pod-security.kubernetes.io/enforce=privileged" in missing["remedy"]
+
+
+def test_a_report_has_what_an_issue_needs(plugin: Plugin) -> None:
+    plugin.tenant.build(source=inline("FROM busybox:1.36\nRUN echo told && false\n"), platforms=[AMD64]).failed(
+        "BuildFailed"
+    )
+    out = plugin.out("report", "app")
+    for part in (
+        "### kubectl mab doctor",
+        "### MultiArchBuild ",
+        "reason: BuildFailed",
+        "RunStarted",
+        "### Log of app-",
+        "told",
+    ):
+        assert part in out
+
+
+def test_logs_of_a_kept_builder_are_those_of_the_run(plugin: Plugin) -> None:
+    cache = {"repository": plugin.tenant.image("cache")}
+    fields: dict[str, Any] = {"platforms": [AMD64], "cache": cache, "scheduling": {"keepBuilder": "5m"}}
+    build = plugin.tenant.build("kept", source=inline("FROM busybox:1.36\nRUN echo it is the first\n"), **fields)
+    first = build.succeeded()
+    build.patch(source=inline("FROM busybox:1.36\nRUN echo it is the second\n"))
+    shown = plugin.run("status", build.name, "--follow", "--progress=plain")
+    assert "it is the second" in shown.stderr
+    assert "it is the first" not in shown.stderr
+    second = build.succeeded(after=first["run"]["id"])
+    assert second["run"]["platforms"][0]["builder"] == "Kept"
+    assert "Kept" in plugin.out("status", build.name)
+    for run, own, other in ((first, "first", "second"), (second, "second", "first")):
+        logs = plugin.out("logs", build.name, "--run", run["run"]["id"])
+        assert f"it is the {own}" in logs
+        assert f"it is the {other}" not in logs

@@ -62,7 +62,14 @@ def processes(instance: str, machine: str = "") -> frozenset[int]:
     """Returns the pids of all processes of a machine, or of the whole instance."""
     tops = (tree / instance / machine for tree in hierarchies())
     groups = (group for top in tops if top.is_dir() for group in _walk(top))
-    return frozenset(int(pid) for group in groups for pid in (group / "cgroup.procs").read_text().split())
+    return frozenset(int(pid) for group in groups for pid in _pids(group))
+
+
+def _pids(group: Path) -> list[str]:
+    try:
+        return (group / "cgroup.procs").read_text().split()
+    except OSError:
+        return []  # a container that ends takes its group along
 
 
 def remove(instance: str, machine: str = "", *, timeout: float = 10.0) -> None:

@@ -12,6 +12,17 @@ NAME = "control"
 ETCD = "http://127.0.0.1:2379"
 # A node that stopped is NotReady after this many seconds; kubelets renew their leases four times as often.
 NODE_GRACE = 24
+AUDITED = "mab-audited"
+"""Namespace: what its ServiceAccounts ask the API server for is in AUDIT_LOG, one line a request; nothing else is."""
+AUDIT_LOG = "/run/machine/audit.log"
+_AUDIT_POLICY = f"""apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: Metadata
+  userGroups: ["system:serviceaccounts:{AUDITED}"]
+- level: None
+"""
 
 
 def spec(layout: Layout, programs: Mapping[str, Path], *, mtu: int, resolver: str) -> MachineSpec:
@@ -55,6 +66,8 @@ def spec(layout: Layout, programs: Mapping[str, Path], *, mtu: int, resolver: st
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={signing}",
         f"--service-account-signing-key-file={signing}",
+        "--audit-policy-file=/run/machine/audit.yaml",
+        f"--audit-log-path={AUDIT_LOG}",
         "--profiling=false",
         "--v=1",
     )
@@ -90,7 +103,7 @@ def spec(layout: Layout, programs: Mapping[str, Path], *, mtu: int, resolver: st
         address=f"{addresses.control}/{addresses.machines.prefixlen}",
         gateway=str(addresses.host),
         mtu=mtu,
-        files={**registry.files(layout), "Corefile": _corefile(layout, dns, resolver)},
+        files={**registry.files(layout), "Corefile": _corefile(layout, dns, resolver), "audit.yaml": _AUDIT_POLICY},
         directories=("etcd", registry.OPEN_STORAGE, registry.SECURE_STORAGE),
         mounts=(Mount(str(directory / "etcd"), "/run/machine/etcd"), *registry.mounts(directory)),
         sysctls={},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.cluster import registry
 from tests.cluster.files import write_atomic
-from tests.cluster.layout import SECURE_USER, Layout, Node
+from tests.cluster.layout import SECURE_USER, Layout
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Facts:
         registry_insecure: whether that registry speaks plain HTTP.
         secure_registry: the one with password and CA, where there is one.
         buildkitd_toml: registry part of a buildkitd.toml for this cluster.
-        nodes: architecture by node name.
         images: index digest by repository:tag, of what the registry had from the start.
+        registry_of_nodes: what nodes call that registry where they do not call it as pods do, else "".
+        registry_forwarded: whether the host reaches it by a forwarded port only.
     """
 
     instance: str
@@ -49,12 +50,13 @@ class Facts:
     registry_insecure: bool
     secure_registry: SecureRegistry | None
     buildkitd_toml: str
-    nodes: dict[str, str]
     images: dict[str, str]
+    registry_of_nodes: str = ""
+    registry_forwarded: bool = False
 
 
-def write(layout: Layout, nodes: tuple[Node, ...], images: dict[str, str]) -> None:
-    """Writes the facts of a local instance."""
+def write(layout: Layout, images: dict[str, str]) -> None:
+    """Writes the facts of a local instance: what does not change while it runs, so not its nodes."""
     facts = Facts(
         instance=layout.instance,
         kubeconfig=str(layout.kubeconfig),
@@ -68,7 +70,6 @@ def write(layout: Layout, nodes: tuple[Node, ...], images: dict[str, str]) -> No
             ca=str(registry.authority(layout).pair.cert),
         ),
         buildkitd_toml=registry.buildkitd_toml(layout),
-        nodes={node.name: str(node.arch) for node in nodes},
         images=images,
     )
     write_atomic(layout.facts, json.dumps(asdict(facts), indent=2).encode(), mode=0o600)

@@ -10,16 +10,17 @@ Environment:
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import cli, facts, lifecycle
+from tests.cluster import cli, facts, lifecycle, network
 from tests.cluster.errors import ClusterError
 from tests.cluster.facts import Facts
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.layout import Layout, cache_directory, parse_nodes
+from tests.cluster.layout import OWN_INSTANCE, Layout, cache_directory, parse_nodes
 from tests.cluster.lifecycle import Wanted
 
 
@@ -45,8 +46,9 @@ class Cluster:
         return Path(found)
 
     def nodes_of(self, arch: str) -> tuple[str, ...]:
-        """Returns the names of the nodes of an architecture."""
-        return tuple(name for name, own in self.facts.nodes.items() if own == arch)
+        """Returns the names of the nodes of an architecture that the cluster has now."""
+        nodes = self.kubectl.nodes()
+        return tuple(name for name, node in nodes.items() if node["metadata"]["labels"]["kubernetes.io/arch"] == arch)
 
     def stop_node(self, name: str) -> None:
         """Stops a local node as a power cut would."""
@@ -81,7 +83,7 @@ def bring_up(layout: Layout, wanted: Wanted) -> Cluster:
 
 
 def external(environ: Mapping[str, str]) -> Cluster:
-    """Returns the cluster that the environment names.
+    """Returns the cluster that the environment names, with its registry.
 
     Raises:
         ClusterError: where something of it is missing.
@@ -106,10 +108,34 @@ def external(environ: Mapping[str, str]) -> Cluster:
         registry_insecure=insecure,
         secure_registry=None,
         buildkitd_toml=f'[registry."{host}"]\n  http = true\n' if insecure else "",
-        nodes={name: node["metadata"]["labels"]["kubernetes.io/arch"] for name, node in kubectl.nodes().items()},
         images={},
     )
     return Cluster(known, kubectl, None)
+
+
+def control_plane_layout() -> Layout:
+    """Returns the layout of what `control_plane` brings up; its addresses are known once it is up."""
+    return lifecycle.find(instance=f"{OWN_INSTANCE[:5]}api")
+
+
+@contextmanager
+def control_plane(kubeconfig: Path | None = None) -> Iterator[Path]:
+    """Yields the kubeconfig of a real API server without nodes, which is taken down after the block.
+
+    Args:
+        kubeconfig: of an API server to use instead, which stays.
+    """
+    if kubeconfig is not None:
+        yield kubeconfig
+        return
+    layout = control_plane_layout()
+    if not layout.desired.exists():
+        layout = lifecycle.find(instance=layout.instance, network=network.unused(layout.instance))
+    bring_up(layout, Wanted(nodes=()))
+    try:
+        yield layout.kubeconfig
+    finally:
+        lifecycle.down(layout)
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,19 @@ class Kubectl:
     program: Path
     kubeconfig: Path
 
-    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 300.0) -> str:
         """Runs it and returns its output; raises ClusterError where it fails."""
         return run([self.program, f"--kubeconfig={self.kubeconfig}", *arguments], stdin=stdin, timeout=timeout)
 
     def ready(self) -> bool:
         """Whether the API server answers that it is ready."""
-        command = [str(self.program), f"--kubeconfig={self.kubeconfig}", "--request-timeout=2s", "get", "--raw=/readyz"]
+        command = [
+            str(self.program),
+            f"--kubeconfig={self.kubeconfig}",
+            "--request-timeout=9s",
+            "get",
+            "--raw=/readyz",
+        ]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def nodes(self) -> dict[str, dict[str, Any]]:

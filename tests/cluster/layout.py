@@ -164,7 +164,7 @@ def layout(*, instance: str = OWN_INSTANCE, network: str = OWN_NETWORK, state: P
     Args:
         instance: 1 to 8 lower-case letters and digits; prefixes links, tables and cgroups on the host.
         network: a private /16 that nothing else on this machine uses.
-        state: directory of its state; by default `.cluster` in the checkout, or `.cluster/instances/NAME`.
+        state: directory of its state; by default `.cluster/instances/NAME` in the checkout, `.cluster` without a name.
 
     Raises:
         ClusterError: where a parameter cannot be used.
@@ -178,7 +178,7 @@ def layout(*, instance: str = OWN_INSTANCE, network: str = OWN_NETWORK, state: P
     if parsed.prefixlen != 16:
         raise ClusterError(f"network {network} is a /{parsed.prefixlen}: give a /16 like 10.250.0.0/16")
     if state is None:
-        state = STATE if instance == OWN_INSTANCE else STATE / "instances" / instance
+        state = STATE if instance == DEFAULT_INSTANCE else STATE / "instances" / instance
     return Layout(instance=instance, state=state.resolve(), addresses=Addresses(parsed))
 
 

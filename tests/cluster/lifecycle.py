@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,10 @@ from tests.cluster.network import Uplink
 from tests.cluster.processes import Process, run
 from tests.cluster.spec import MachineSpec
 
-API_TIMEOUT = 60.0
-NODE_TIMEOUT = 120.0
+API_TIMEOUT = 300.0
+NODE_TIMEOUT = 300.0
+ETCD_STARTS = 5
+"""A slow machine takes long; where etcd ends each time it is started, its state is broken, and waiting is of no use."""
 USER_PROGRAMS = ("kubectl", "helm", "crane", "buildctl")
 DEFAULT_NODES = (Node(Arch.AMD64, 1), Node(Arch.ARM64, 1))
 
@@ -125,7 +127,7 @@ def _converge(layout: Layout, wanted: Wanted, built: Built, uplink: Uplink) -> N
         # list() so that errors surface.
         list(pool.map(lambda item: _ensure_running(Machine(layout, item[0]), item[1]), specs.items()))
         imports = pool.map(lambda n: _import_sandbox_image(Machine(layout, n.name), built), wanted.nodes)
-        kubectl.wait("API server ready", kubectl.ready, timeout=API_TIMEOUT)
+        kubectl.wait("API server ready", _api_ready(layout, kubectl), timeout=API_TIMEOUT)
         _apply_addons(layout, kubectl)
         list(imports)
     for machine in gone:
@@ -137,7 +139,26 @@ def _converge(layout: Layout, wanted: Wanted, built: Built, uplink: Uplink) -> N
     # Not by kubelet's flag: another label must not restart a node that has pods.
     for name, labels in wanted.labels.items():
         kubectl("label", "--overwrite", "node", name, *(f"{key}={value}" for key, value in labels.items()))
-    facts.write(layout, wanted.nodes, dict(built.images.digests))
+    facts.write(layout, dict(built.images.digests))
+
+
+def _api_ready(layout: Layout, kubectl: Kubectl) -> Callable[[], bool]:
+    """Returns whether the API server is ready; asking it raises ClusterError where it never will be."""
+    control = Machine(layout, controlplane.NAME)
+
+    def starts() -> int:
+        return int(control.services().get("etcd", {}).get("starts") or 0)
+
+    before = starts()
+
+    def ready() -> bool:
+        if kubectl.ready():
+            return True
+        if starts() >= before + ETCD_STARTS:
+            raise ClusterError(f"etcd ends again and again: see {control.directory}/etcd.log")
+        return False
+
+    return ready
 
 
 def machines(layout: Layout) -> tuple[Machine, ...]:

@@ -14,6 +14,7 @@ from tests.cluster import cli
 from tests.cluster.errors import ClusterError
 from tests.cluster.fixture import Cluster
 from tests.cluster.processes import run
+from tests.support.pace import slowness
 
 pytestmark = pytest.mark.cluster
 
@@ -33,13 +34,13 @@ class Namespace:
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         self.kubectl("apply", "-f", "-", stdin=listed)
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 330.0) -> str:
         return self.cluster.kubectl("--namespace", self.name, *arguments, stdin=stdin, timeout=timeout)
 
     def finished(self, pod: str) -> str:
         """Waits until a pod has ended well and returns its log."""
         try:
-            self.kubectl("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=100s")
+            self.kubectl("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
         except ClusterError as error:
             log = self.kubectl("logs", pod, "--all-containers", "--ignore-errors")
             state = self.kubectl("get", "pod", pod, "-o", "jsonpath={.status}")
@@ -83,7 +84,8 @@ def test_second_call_takes_at_most_three_seconds(cluster: Cluster) -> None:
     assert cluster.local
     started = time.monotonic()
     assert cli.main(["up"]) == 0
-    assert time.monotonic() - started <= 3
+    took = time.monotonic() - started
+    assert took <= 3 * slowness()
     assert {name: node["metadata"]["uid"] for name, node in cluster.kubectl.nodes().items()} == before
     assert cli.main(["status"]) == 0
 
@@ -166,7 +168,7 @@ def test_service_is_reached_by_name_from_both_nodes(namespace: Namespace) -> Non
                 "spec": {"selector": {"app": f"server-{arch}"}, "ports": [{"port": 80, "targetPort": 8080}]},
             },
         )
-    namespace.kubectl("wait", "--for=condition=Ready", "--timeout=100s", *(f"pod/server-{a}" for a in ARCHITECTURES))
+    namespace.kubectl("wait", "--for=condition=Ready", "--timeout=300s", *(f"pod/server-{a}" for a in ARCHITECTURES))
     urls = [
         f"http://server-{arch}{suffix}/"
         for arch in ARCHITECTURES
@@ -174,7 +176,7 @@ def test_service_is_reached_by_name_from_both_nodes(namespace: Namespace) -> Non
     ]
     ask = f"Promise.all({json.dumps(urls)}.map(async u => (await fetch(u)).text())).then(t => console.log(t.join()))"
     # kube-proxy may hear of a Service after the pod that asks for it has started.
-    command = f"for i in $(seq 20); do node -e '{ask}' && exit; sleep 0.2; done; exit 1"
+    command = f"for i in $(seq 100); do node -e '{ask}' && exit; sleep 0.2; done; exit 1"
     for arch in ARCHITECTURES:
         container = {"name": "client", "image": "node:20-alpine", "command": ["sh", "-c", command]}
         namespace.apply(pod(f"client-{arch}", arch, containers=[container]))
@@ -212,7 +214,7 @@ def test_secure_registry_wants_its_ca_and_its_user(namespace: Namespace) -> None
     cluster.kubectl.wait(
         "pull without password refused",
         lambda: namespace.kubectl("get", "pod", "without", "-o", waiting) in {"ErrImagePull", "ImagePullBackOff"},
-        timeout=30,
+        timeout=240,
     )
 
 

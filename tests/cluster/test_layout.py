@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
@@ -8,6 +11,8 @@ from tests.cluster import lifecycle, network
 from tests.cluster.cli import _parser, wanted_from
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import (
+    CHECKOUT,
+    DEFAULT_INSTANCE,
     MAX_NODES_PER_ARCH,
     Addresses,
     Arch,
@@ -79,9 +84,21 @@ def test_instances_share_no_name() -> None:
         assert getattr(one, attribute) != getattr(other, attribute)
 
 
+def test_instances_that_the_environment_names_have_a_folder_each() -> None:
+    program = [sys.executable, "-c", "from tests.cluster.layout import layout; print(layout().state)"]
+    states = {
+        subprocess.run(
+            program, cwd=CHECKOUT, env={**os.environ, **own}, capture_output=True, text=True, check=True
+        ).stdout
+        for own in ({"MAB_INSTANCE": "one"}, {"MAB_INSTANCE": "two"}, {"MAB_INSTANCE": DEFAULT_INSTANCE})
+    }
+    assert len(states) == 3
+
+
 def test_default_instance_has_the_documented_names() -> None:
-    assert layout().registry == "registry.cluster.test:5000"
-    assert layout().secure_registry == "secure.cluster.test:5443"
+    default = layout(instance=DEFAULT_INSTANCE)
+    assert default.registry == "registry.cluster.test:5000"
+    assert default.secure_registry == "secure.cluster.test:5443"
 
 
 def test_cache_directory() -> None:

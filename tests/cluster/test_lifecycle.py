@@ -23,6 +23,7 @@ from tests.cluster.layout import CHECKOUT, OWN_INSTANCE, Layout, parse_nodes
 from tests.cluster.lifecycle import Wanted
 from tests.cluster.machine import Machine
 from tests.cluster.processes import Process, run
+from tests.support.pace import slowness
 
 # What is left behind is looked for on the whole machine: one of these tests at a time.
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("lifecycle")]
@@ -127,11 +128,11 @@ def test_nodes_join_stop_start_and_leave_a_running_cluster() -> None:
     assert Machine(layout, "n-amd64").services()["kubelet"]["starts"] == 1
 
     cluster.stop_node("n-amd64-2")
-    kubectl.wait("stopped node seen", lambda: not all_ready(kubectl.nodes(), ["n-amd64-2"]), timeout=60)
+    kubectl.wait("stopped node seen", lambda: not all_ready(kubectl.nodes(), ["n-amd64-2"]), timeout=240)
     cluster.start_node("n-amd64-2")
-    kubectl.wait("started node Ready", lambda: all_ready(kubectl.nodes(), ["n-amd64-2"]), timeout=60)
+    kubectl.wait("started node Ready", lambda: all_ready(kubectl.nodes(), ["n-amd64-2"]), timeout=240)
 
-    assert cluster.set_nodes("arm64=1").facts.nodes == {"n-arm64": "arm64"}
+    assert cluster.set_nodes("arm64=1").nodes_of("arm64") == ("n-arm64",)
     assert kubectl.nodes().keys() == {"n-arm64"}
 
 
@@ -149,7 +150,7 @@ def test_killed_programs_come_back_and_nothing_is_forgotten() -> None:
             all(control.services()[name]["starts"] > 1 for name in ("etcd", "kube-apiserver"))  # type: ignore[operator]
             and kubectl.ready()
         ),
-        timeout=60,
+        timeout=240,
     )
     bring_up(layout, ONE_NODE)
     kubectl("get", "configmap", "kept")
@@ -169,11 +170,10 @@ def test_up_starts_a_dead_machine(name: str) -> None:
 
 
 def test_up_starts_over_where_the_state_is_broken(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     layout = instance()
     bring_up(layout, ONE_NODE)
-    monkeypatch.setattr(lifecycle, "API_TIMEOUT", 15)
     Machine(layout, "control").power_off()
     for path in (layout.machines / "control/etcd/member").rglob("*.wal"):
         path.write_bytes(b"broken")
@@ -256,7 +256,7 @@ def test_simulated_nodes() -> None:
     bring_up(layout, Wanted(parse_nodes("amd64=1"), kwok=10))
     kubectl = client(layout)
     names = [f"kwok-{number}" for number in range(10)]
-    kubectl.wait("simulated nodes Ready", lambda: all_ready(kubectl.nodes(), names), timeout=30)
+    kubectl.wait("simulated nodes Ready", lambda: all_ready(kubectl.nodes(), names), timeout=240)
     bring_up(layout, ONE_NODE)
     assert kubectl.nodes().keys() == {"n-amd64"}
 
@@ -268,4 +268,5 @@ def test_network_of_a_running_instance_cannot_change() -> None:
         lifecycle.find(instance=INSTANCE, network="10.199.0.0/16")
     started = time.monotonic()
     assert cli.main(["up", "--instance", INSTANCE]) == 0
-    assert time.monotonic() - started <= 3
+    took = time.monotonic() - started
+    assert took <= 3 * slowness()

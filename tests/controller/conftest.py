@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +22,13 @@ import yaml
 
 from multiarchbuild.api.crd import crd
 from multiarchbuild.controller.kube import Kube, load_configuration
+from tests.cluster import lifecycle
+from tests.support.crds import await_established
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-"""Seconds after which a condition that should come soon is given up."""
+PATIENCE = 240.0
+"""Seconds after which a test gives up. It says nothing about how fast anything has to be."""
 
 T = TypeVar("T")
 
@@ -42,8 +45,8 @@ async def eventually(what: str, check: Callable[[], Awaitable[T]], seconds: floa
 
 
 def tool(name: str) -> str:
-    """Return the path of a program: of the local cluster, else of the PATH."""
-    found = shutil.which(name, path=f"{ROOT / '.cluster' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    """Return the path of a program: of this checkout's cluster, else of the PATH."""
+    found = shutil.which(name, path=f"{lifecycle.find().bin}{os.pathsep}{os.environ['PATH']}")
     assert found, f"{name} is needed: `make cluster` provides it"
     return found
 
@@ -72,18 +75,29 @@ def kubectl(kubeconfig: Path) -> Kubectl:
     """Return kubectl as administrator, with the CRD in place."""
     run = Kubectl(kubeconfig)
     run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump(crd()))
-    run("wait", "--for=condition=Established", "crd", crd()["metadata"]["name"])
+    await_established(run, "crd", crd()["metadata"]["name"])
     return run
+
+
+@contextmanager
+def new_namespace(kubectl: Kubectl, prefix: str = "controller") -> Iterator[str]:
+    """Make a namespace; in the end take it away, with what is in it."""
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    # Until it has one, no pod is taken, whatever else is wrong with it.
+    kubectl("wait", "serviceaccount/default", "-n", name, "--for=create", "--timeout=60s")
+    try:
+        yield name
+    finally:
+        kubectl("delete", "multiarchbuilds,pods,configmaps", "--all", "--force", "-n", name)
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace for one test."""
-    name = f"controller-{uuid.uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
-    yield name
-    kubectl("delete", "multiarchbuilds,pods,configmaps", "--all", "--force", "-n", name)
-    kubectl("delete", "namespace", name, "--wait=false")
+    with new_namespace(kubectl) as name:
+        yield name
 
 
 @pytest.fixture
@@ -95,25 +109,31 @@ async def kube(kubeconfig: Path, kubectl: Kubectl, monkeypatch: pytest.MonkeyPat
         yield client
 
 
+TOY = ("tests.controller.toy",)
+REAL = ("multiarchbuild", "run")
+
+
 @dataclass
 class Operator:
-    """An operator with the rules of `toy`."""
+    """An operator, with the rules of `toy` unless it is the real one."""
 
     kubeconfig: Path
     arguments: tuple[str, ...]
     log: Path
+    program: tuple[str, ...] = TOY
+    pod: str = ""
+    """Name of the pod that it believes to run in."""
     port: int = 0
     process: "subprocess.Popen[bytes]" = field(init=False)
 
     def start(self) -> "Operator":
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
-        command = [sys.executable, "-m", "tests.controller.toy", *self.arguments]
+        self.port = free_port()
+        command = [sys.executable, "-m", *self.program, *self.arguments]
         command += ["--log-format", "json", "--listen", f"127.0.0.1:{self.port}"]
         environment = os.environ | {
             "KUBECONFIG": str(self.kubeconfig),
             "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}",
+            "POD_NAME": self.pod,
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, env=environment, cwd=ROOT)
@@ -179,16 +199,19 @@ def operator(kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[Opera
     operators: list[Operator] = []
     local = in_namespace(kubeconfig, namespace, tmp_path / "kubeconfig")
 
-    def make(*arguments: str, kubeconfig: Path = local) -> Operator:
+    def make(*arguments: str, kubeconfig: Path = local, program: tuple[str, ...] = TOY, pod: str = "") -> Operator:
         number = len(operators)
         arguments = arguments or ("--namespace", namespace)
-        operators.append(Operator(kubeconfig, arguments, tmp_path / f"operator-{number}.log").start())
+        operators.append(Operator(kubeconfig, arguments, tmp_path / f"operator-{number}.log", program, pod).start())
         return operators[-1]
 
     yield make
     for each in operators:
         if each.process.poll() is None:
             each.kill()
+    # Another test's operator that serves all namespaces would wait until this one has been gone for a minute.
+    command = [tool("kubectl"), f"--kubeconfig={local}", "delete", "lease", "multiarchbuild", "--ignore-not-found"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def in_namespace(kubeconfig: Path, namespace: str, copy: Path, **user: str) -> Path:

@@ -15,7 +15,12 @@ from multiarchbuild.plan.policy import Policy
 from .conftest import ROOT, Kubectl, OperatorFactory, build, end_step, eventually, in_namespace, tool
 
 CHART = ROOT / "charts" / "multiarchbuild"
-CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding"}
+CLUSTER_WIDE = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 
 def render(namespace: str, **values: Any) -> list[dict[str, Any]]:
@@ -29,12 +34,12 @@ def render(namespace: str, **values: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def rights(kubectl: Kubectl, namespace: str, request: pytest.FixtureRequest) -> Any:
-    """Apply the chart's ServiceAccount and roles, and return the account's name."""
+    """Apply the chart's ServiceAccount, its roles and what confines it, and return the account's name."""
     namespaces = [namespace] if request.param == "one namespace" else []
     manifests = [
         manifest
         for manifest in render(namespace, namespaces=namespaces)
-        if "Role" in manifest["kind"] or manifest["kind"] == "ServiceAccount"
+        if "Role" in manifest["kind"] or "Admission" in manifest["kind"] or manifest["kind"] == "ServiceAccount"
     ]
     kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(manifests))
     yield "mab-multiarchbuild"
@@ -78,13 +83,16 @@ def test_the_operator_may_do_what_it_does_and_has_no_verb_on_secrets(
             for plural in ("gitrepositories", "ocirepositories", "buckets", "externalartifacts")
         },
         "pods": {"list", "watch", "create", "patch", "delete"},
-        "configmaps": {"list", "create", "delete"},
+        "pods/log": {"get"},
+        "pods/resize": {"patch"},
+        "configmaps": {"list", "watch", "create", "delete"},
         "nodes": {"list", "watch"},
         "events.events.k8s.io": {"create"},
-        "leases.coordination.k8s.io": {"get", "create", "update"},
+        "leases.coordination.k8s.io": {"get", "create", "update", "list"},
     }
     elsewhere = rules(kubectl, rights, namespace, "kube-system")
-    assert "leases.coordination.k8s.io" not in elsewhere
+    # By name: those of other installations of the operator.
+    assert elsewhere["leases.coordination.k8s.io"] == {"list"}
     assert "secrets" not in elsewhere
 
 
@@ -92,7 +100,10 @@ def test_the_operator_may_do_what_it_does_and_has_no_verb_on_secrets(
 @pytest.mark.parametrize("rights", ["one namespace"], indirect=True)
 def test_for_some_namespaces_it_may_nothing_in_others(kubectl: Kubectl, namespace: str, rights: str) -> None:
     elsewhere = rules(kubectl, rights, namespace, "default")
-    assert {resource for resource in elsewhere if resource not in EVERYBODY} == {"nodes"}
+    assert {resource: verbs for resource, verbs in elsewhere.items() if resource not in EVERYBODY} == {
+        "nodes": {"list", "watch"},
+        "leases.coordination.k8s.io": {"list"},
+    }
 
 
 @pytest.mark.api

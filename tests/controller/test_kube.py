@@ -79,10 +79,13 @@ async def test_what_can_never_be_created_is_invalid(kube: Kube, namespace: str) 
 async def test_status_is_ours_as_a_whole(kube: Kube, kubectl: Kubectl, namespace: str) -> None:
     kubectl("create", "-f", "-", stdin=build(namespace))
     identity = await identity_of(kube, namespace)
-    first = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1, "duration": "3s"})
+    answer = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1, "duration": "3s"})
+    first = await kube.get(BUILDS, namespace, "app")
     assert first["status"]["duration"] == "3s"
+    assert answer["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     identity["resourceVersion"] = first["metadata"]["resourceVersion"]
-    second = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+    await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
+    second = await kube.get(BUILDS, namespace, "app")
     assert "duration" not in second["status"], "what is left out goes"
     assert second["spec"] == first["spec"]
 
@@ -125,3 +128,27 @@ async def test_a_kubeconfig_that_is_not_there(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(Exception, match="set KUBECONFIG"):
         await load_configuration()
+
+
+async def test_what_is_served_has_the_subresources_in_it(kube: Kube) -> None:
+    assert {"pods", "pods/log", "pods/resize"} <= await kube.served("v1")
+    assert await kube.served("none.example.com/v1") == frozenset()
+
+
+async def test_requests_of_the_pod_that_is_meant_are_changed_and_nothing_else(kube: Kube, namespace: str) -> None:
+    resources = {"requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "2Gi"}}
+    containers = [{"name": name, "image": "none", "resources": resources} for name in ("injected", "step")]
+    sidecar = {"name": "buildkitd", "image": "none", "restartPolicy": "Always", "resources": resources}
+    spec = {"containers": containers, "initContainers": [sidecar]}
+    made = await kube.create(
+        PODS, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
+    )
+    uid = made["metadata"]["uid"]
+    with pytest.raises((Conflict, Invalid)):
+        await kube.resize(namespace, "a", uid="another", requests=(("step", "5m", "32Mi"),))
+    changed = await kube.resize(namespace, "a", uid=uid, requests=(("step", "5m", "32Mi"), ("buildkitd", "6m", "")))
+    found = {each["name"]: each for each in changed["spec"]["containers"] + changed["spec"]["initContainers"]}
+    assert found["step"]["resources"]["requests"] == {"cpu": "5m", "memory": "32Mi", "ephemeral-storage": "1Gi"}
+    assert found["buildkitd"]["resources"]["requests"] == {"cpu": "6m", "memory": "1Gi", "ephemeral-storage": "1Gi"}
+    assert found["injected"]["resources"] == resources
+    assert found["step"]["resources"]["limits"] == {"memory": "2Gi"}

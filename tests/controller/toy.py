@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import GROUP, KIND, VERSION, MultiArchBuild
@@ -34,9 +33,11 @@ from multiarchbuild.plan.children import (
     UID_LABEL,
     Node,
 )
+from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Children, Decision
-from multiarchbuild.plan.others import Other
+from multiarchbuild.plan.not_created import ASK_AGAIN, NotCreated, child
 from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.summary import conditions
 
 AMD64 = Platform("linux", "amd64")
 
@@ -48,10 +49,12 @@ def decide(
     _policy: Policy,
     now: datetime,
     *,
-    others: Sequence[Other],
+    others: ClusterView,
+    not_created: NotCreated,
+    template: object = None,
 ) -> Decision:
     """Succeed when the pod of this generation has ended."""
-    del others
+    del others, template
     if "poison" in build.metadata.name:
         raise RuntimeError("this build is poison")
     run_id = f"g{build.metadata.generation}"
@@ -78,28 +81,26 @@ def decide(
             ),
         ),
     )
-    ready = Condition(
-        type=ConditionType.READY,
-        status="True" if ended else "False",
-        reason=run.reason or "",
-        observed_generation=build.metadata.generation,
-        last_transition_time=now,
-    )
+    events = [EventRecord(f"{run_id}/started", "Normal", "Started", "A run has started.")]
+    if name in not_created:
+        refused = child(name, not_created).rejected
+        run = run.model_copy(update={"reason": Reason.POD_REJECTED, "message": refused})
+        events = [EventRecord(f"{name}/{Reason.POD_REJECTED}", "Warning", Reason.POD_REJECTED, refused)]
     return Decision(
         before=(
             EnsureInputs(name, run_id),
-            StartBuild(name, run_id, 1, name, 60, (AMD64,), Placement(Mode.NATIVE, ()), CacheRefs(None, ()), None),
+            StartBuild(name, run_id, 1, name, 60, now, (AMD64,), Placement(Mode.NATIVE, ()), CacheRefs(None, ()), None),
         )
         if not any(pod.run_id == run_id for pod in children.pods)
         else (),
         status=Status(
             observed_generation=build.metadata.generation,
-            conditions=merge(build.status.conditions, (ready,)),
+            conditions=conditions(build.status.conditions, run, build.metadata.generation, now),
             run=run,
         ),
         after=tuple(DeleteConfigMap(child.name, child.uid) for child in children.config_maps) if ended else (),
-        events=(EventRecord(f"{run_id}/started", "Normal", "Started", "A run has started."),),
-        wake_after=None,
+        events=tuple(events),
+        wake_after=ASK_AGAIN if name in not_created else None,
     )
 
 

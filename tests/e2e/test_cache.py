@@ -2,10 +2,10 @@
 
 import re
 from datetime import datetime
-from typing import Any
 
 import pytest
 
+from tests.support.pace import slowness
 from tests.support.tenant import AMD64, BOTH, Tenant, inline, platform
 
 pytestmark = pytest.mark.e2e
@@ -32,10 +32,13 @@ def test_a_cache_that_does_not_answer_costs_seconds_and_no_build(tenant: Tenant,
     silent(tenant, operator)
     repository = f"silent.{tenant.namespace}.svc:5000/cache"
     status = tenant.build(platforms=[AMD64], cache={"repository": repository, "mode": "max"}).succeeded()
-    without = tenant.build("without", platforms=[AMD64], output={"image": tenant.image("without")}).succeeded()
-    assert seconds(status) - seconds(without) <= 10
-    log = tenant.kubectl("logs", platform(status, AMD64)["pod"], "-c", "step")
-    assert f"building without the cache at silent.{tenant.namespace}.svc:5000" in log
+    entry = platform(status, AMD64)
+    log = tenant.kubectl("logs", entry["pod"], "-c", "step", "--timestamps").splitlines()
+    # What is said before and after the cache was waited for.
+    (gave_up,) = [line for line in log if f"building without the cache at silent.{tenant.namespace}.svc:5000" in line]
+    asked, answered = (datetime.fromisoformat(line.split()[0]) for line in (log[0], gave_up))
+    assert (answered - asked).total_seconds() <= 10 * slowness()
+    assert status["run"]["result"] == "Succeeded"
 
 
 def cached(tenant: Tenant, pod: str) -> set[str]:
@@ -44,12 +47,6 @@ def cached(tenant: Tenant, pod: str) -> set[str]:
     names = dict(re.findall(r"^#(\d+) \[[^\]]*\d+/\d+\] (.*)$", log, re.MULTILINE))
     found = {names[number] for number in re.findall(r"^#(\d+) CACHED$", log, re.MULTILINE) if number in names}
     return {name for name in found if not name.startswith("FROM")}
-
-
-def seconds(status: dict[str, Any]) -> float:
-    entry = platform(status, AMD64)
-    started, finished = (datetime.fromisoformat(entry[field]) for field in ("startedAt", "finishedAt"))
-    return (finished - started).total_seconds()
 
 
 def silent(tenant: Tenant, image: str) -> None:
@@ -66,4 +63,4 @@ def silent(tenant: Tenant, image: str) -> None:
     tenant.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod})
     service = {"selector": {"app": "silent"}, "ports": [{"port": 5000}]}
     tenant.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
-    tenant.kubectl("wait", "pod/silent", "--for=condition=Ready", "--timeout=60s")
+    tenant.kubectl("wait", "pod/silent", "--for=condition=Ready", "--timeout=300s")

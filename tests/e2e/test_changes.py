@@ -45,6 +45,6 @@ def test_editing_supersedes_the_run(tenant: Tenant) -> None:
     digest = next(image["digest"] for image in second["image"]["platforms"] if image["platform"] == AMD64)
     assert tenant.images.file(f"{tenant.image()}@{digest}", "/version") == "second\n"
     assert platform(second, AMD64)["attempt"] == 1
-    reasons = [event["reason"] for event in build.events()]
+    reasons = [event["reason"] for event in build.events(Superseded=1, RunStarted=2)]
     assert reasons.count("Superseded") == 1
     assert reasons.count("RunStarted") == 2

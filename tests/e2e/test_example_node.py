@@ -37,7 +37,7 @@ def test_the_application_of_the_page_is_built_and_runs_on_both_architectures(ten
         secrets = {"imagePullSecrets": [{"name": "registry-credentials"}]}
         tenant.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {**spec, **secrets}})
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"
-        tenant.kubectl("wait", f"pod/{name}", succeeded, "--timeout=120s")
+        tenant.kubectl("wait", f"pod/{name}", succeeded, "--timeout=300s")
         assert json.loads(tenant.kubectl("logs", name)) == [ARCHITECTURES[entry["platform"]], "function"]
 
 

@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from hack.target import Target
+from multiarchbuild.api.spec import PARENT_SCHEME
 from tests.support import source_controller, ssh
 from tests.support.artifacts import CONTENT, Registry, sha256, tar
 from tests.support.git import PASSWORD, GitServer
@@ -83,8 +84,9 @@ class Scene:
         tenant.images.copy(f"{facts.registry}/library/busybox:1.36", f"{secure.host}/{tenant.namespace}/base:1")
         return self
 
-    def localised(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return a build of an example as it can be built here."""
+    def localised(self, document: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Return a build of an example as it can be built here, beside those of other folders."""
+        document["metadata"]["name"] = f"{folder}-{document['metadata']['name']}"
         namespace, facts = self.tenant.namespace, self.tenant.target.facts
         document["metadata"].pop("namespace", None)
         spec = document["spec"]
@@ -102,10 +104,12 @@ class Scene:
         if http := here["spec"]["source"].get("http"):
             http |= dict(zip(("url", "checksum"), self._archive(private="secretRef" in http), strict=True))
         for name, value in here["spec"].get("build", {}).get("contexts", {}).items():
-            here["spec"]["build"]["contexts"][name] = self._context(value)
+            here["spec"]["build"]["contexts"][name] = self._context(value, folder)
         return here
 
-    def _context(self, value: str) -> str:
+    def _context(self, value: str, folder: str) -> str:
+        if value.startswith(PARENT_SCHEME):
+            return value.replace(PARENT_SCHEME, f"{PARENT_SCHEME}{folder}-")
         if value.startswith("https://files."):
             return self._archive(private=False)[0]
         if value.startswith("https://git."):
@@ -153,8 +157,7 @@ def test_every_example_is_applied_and_built(target: Target, tenant: Tenant, git_
                 tenant.apply(document)
                 source_controller.store(tenant, git_server, "gitrepositories", name, FILES, "c" * 40)
                 continue
-            document["metadata"]["name"] = f"{folder}-{name}"
-            here = scene.localised(document)
+            here = scene.localised(document, folder)
             if folder in NOT_BUILT:
                 here["spec"]["suspend"] = True
             else:

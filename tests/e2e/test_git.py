@@ -41,8 +41,8 @@ def test_a_branch_that_moves_while_the_platforms_build(tenant: Tenant, repositor
     assert status["run"]["source"]["commit"] == second
     assert versions(tenant, status) == dict.fromkeys(BOTH, "second")
     assert [entry["commit"] for entry in status["history"]] == [second, first]
-    resolved = [event["note"] for event in build.events() if event["reason"] == "SourceResolved"]
-    assert resolved == [f"main is commit {first}", f"main is commit {second}"]
+    published = [event["note"] for event in build.events(Succeeded=2) if event["reason"] == "Succeeded"]
+    assert [note.rpartition(", of ")[2] for note in published] == [f"main at {first}", f"main at {second}"]
 
 
 def test_a_tag_in_a_private_repository_and_a_folder_of_it(tenant: Tenant, repository: Repository) -> None:

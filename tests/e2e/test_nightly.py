@@ -22,4 +22,4 @@ def test_a_job_requests_a_run_and_the_same_inputs_make_the_same_index(tenant: Te
     second = build.succeeded(after=first["run"]["id"])
     assert second["run"]["trigger"] == "Requested"
     assert second["image"]["digest"] == first["image"]["digest"]
-    tenant.kubectl("wait", "--for=condition=Complete", "job/tonight", "--timeout=60s")
+    tenant.kubectl("wait", "--for=condition=Complete", "job/tonight", "--timeout=300s")

@@ -33,7 +33,7 @@ def test_the_operator_runs_where_only_restricted_pods_may(target: Target) -> Non
     (pod,) = target.kubectl(
         "get", "pods", "-n", NAMESPACE, "-o", "name", "--field-selector=status.phase=Running"
     ).split()
-    target.kubectl("wait", pod, "-n", NAMESPACE, "--for=condition=Ready", "--timeout=30s")
+    target.kubectl("wait", pod, "-n", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
     with pytest.raises(CommandError, match="violates PodSecurity"):
         target.kubectl("run", "other", "-n", NAMESPACE, "--image=busybox:1.36", "--dry-run=server")
 

@@ -1,11 +1,12 @@
-"""Signatures: made in the publish pod with the key of a Secret, before any tag moves, and verified by openssl."""
+"""Signatures: made in the publish pod with the key of a Secret, before any tag moves, and verified by others' code."""
 
 import json
 
 import pytest
 
+from tests.support.judges import signed
 from tests.support.signing import KeyPair, key_pair, verified
-from tests.support.tenant import BOTH, Build, Status, Tenant, condition
+from tests.support.tenant import BOTH, Build, Status, Tenant, condition, inline
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +41,38 @@ def test_an_image_is_signed_with_the_key_of_a_secret(tenant: Tenant) -> None:
 
     build.rebuild()
     again = build.succeeded(after=status["run"]["id"])
-    assert again["image"] == status["image"], "the same bytes, and the signature that they have already"
+    first, second = ({**each["image"], "publishedAt": ""} for each in (status, again))
+    assert second == first, "the same bytes, and the signature that they have already"
+
+
+SLSA = "https://slsa.dev/provenance/v1"
+COSIGN = "https://sigstore.dev/cosign/sign/v1"
+
+
+def test_those_who_verify_accept_index_and_images_by_this_key_and_no_other(tenant: Tenant) -> None:
+    pair, other = key_pair(), key_pair()
+    store(tenant, **pair.secret())
+    build = tenant.build(output=SIGNED)
+    status = build.succeeded()
+    name, index = status["image"]["ref"].split("@")
+    images = [entry["digest"] for entry in status["image"]["platforms"]]
+    assert len(images) == len(BOTH)
+    for digest in (index, *images):
+        image = f"{name}@{digest}"
+        for judge in ("signature", "policy"):
+            assert (signed(image, pair.public, judge)["error"], judge, digest) == ("", judge, digest)
+        bundles = signed(image, pair.public, "bundle")
+        assert bundles["error"] == ""
+        # As what it is, and how it was made: what `verify-attestation --type slsaprovenance1` looks for.
+        assert set(bundles["predicates"]) == {COSIGN, SLSA}
+    for judge in ("signature", "bundle", "policy"):
+        assert signed(f"{name}@{index}", other.public, judge)["error"], f"{judge} takes any key"
+
+    # Of something else: the same would have the same digest, and the signature that it has.
+    unsigned = tenant.build("unsigned", source=inline("FROM busybox:1.36\nRUN echo other > /machine\n"))
+    ref = unsigned.succeeded()["image"]["ref"]
+    for judge in ("signature", "bundle", "policy"):
+        assert signed(ref, pair.public, judge)["error"], f"{judge} needs no signature"
 
 
 def test_without_its_password_no_tag_moves_and_with_it_nothing_is_built_again(tenant: Tenant) -> None:
@@ -55,10 +87,10 @@ def test_without_its_password_no_tag_moves_and_with_it_nothing_is_built_again(te
     assert not tenant.images.exists(f"{tenant.image()}:latest")
 
     store(tenant, **pair.secret())
-    before = {entry["platform"]: entry["digest"] for entry in status["run"]["platforms"]}
+    before = {entry["platform"]: entry["pushed"] for entry in status["run"]["platforms"]}
     build.rebuild()
     mended = build.succeeded(after=status["run"]["id"])
-    assert {entry["platform"]: entry["digest"] for entry in mended["run"]["platforms"]} == before
+    assert {entry["platform"]: entry["pushed"] for entry in mended["run"]["platforms"]} == before
     assert before.keys() == set(BOTH)
     roles = [
         pod["metadata"]["labels"]["multiarch.build/role"]

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.e2e
 FILES = {"Dockerfile": "FROM busybox:1.36\nCOPY hello.txt /\n", "hello.txt": "one\n"}
 
 
-def of_another_run(build: Build, run: str, seconds: float = 120) -> Status:
+def of_another_run(build: Build, run: str) -> Status:
     """Wait until a run after `run` has succeeded, which nobody has asked for."""
     status = build.until(
-        lambda status: status["run"]["id"] != run and status["run"].get("result"), seconds, "a run for the new source"
+        lambda status: status["run"]["id"] != run and status["run"].get("result"), why="a run for the new source"
     )
     assert status["run"]["result"] == "Succeeded", json.dumps(status["run"], indent=1)
     assert status["run"]["trigger"] == "SourceChanged"
@@ -54,11 +54,53 @@ def test_a_polled_branch_is_built_when_it_moves_and_a_look_that_fails_changes_no
     ready = condition(failed, "Ready")
     assert ready["status"] == "True"
     assert "the last look at the source failed: GitRepositoryNotFound" in ready["message"]
-    events = tenant.kubectl("get", "events", "--field-selector=reason=SourceCheckFailed", "-o", "name")
-    assert len(events.split()) == 1
+    events = [event for event in build.events(SourceCheckFailed=1) if event["reason"] == "SourceCheckFailed"]
+    assert len(events) == 1
     git_server.run("mv", f"/srv/git/{repository.name}.away", f"/srv/git/{repository.name}")
     build.until(lambda status: not status["source"].get("reason"), why="a look that finds it again")
     assert build.status["run"]["id"] == second["run"]["id"]
+
+
+def test_a_commit_and_a_revision_that_touch_none_of_its_paths_are_looked_at_and_skipped(
+    tenant: Tenant, git_server: GitServer
+) -> None:
+    repository = git_server.repository(tenant.namespace)
+    files = {**{f"api/{name}": text for name, text in FILES.items()}, "web/index.html": "one\n"}
+    repository.commit(files)
+    paths = {"include": ["api", "libs/**/*.go"], "exclude": ["**/*.md"]}
+    git = {"url": repository.url, "ref": "main", "subdirectory": "api"}
+    build = tenant.build(source={"git": git, "paths": paths}, platforms=[AMD64])
+    tenant.apply(source_controller.external_artifact("app"))
+    source_controller.store(tenant, git_server, "externalartifacts", "app", files)
+    flux = {"flux": {"kind": "ExternalArtifact", "name": "app", "subdirectory": "api"}, "paths": paths}
+    of_flux = tenant.build("flux", source=flux, output={"image": tenant.image("flux")}, platforms=[AMD64])
+    first, first_of_flux = build.succeeded(), of_flux.succeeded()
+    assert first["run"]["source"]["paths"] != first_of_flux["run"]["source"]["paths"], "of git, and of files"
+
+    def asked(commit: str) -> Status:
+        tenant.kubectl("annotate", "--overwrite", "mab", "app", f"reconcile.fluxcd.io/requestedAt={commit}")
+        return build.until(lambda status: status.get("source", {}).get("commit") == commit, why="a look")
+
+    # It is asked for: neither of the two is polled.
+    elsewhere = {**files, "web/index.html": "two\n", "api/README.md": "new\n"}
+    commit = repository.commit(elsewhere)
+    skipped = asked(commit)
+    assert skipped["source"]["skipped"]
+    assert skipped["run"]["id"] == first["run"]["id"]
+    assert f"commit {commit} is not built" in condition(skipped, "Ready")["message"]
+    revision = source_controller.store(tenant, git_server, "externalartifacts", "app", elsewhere)
+    skipped = of_flux.until(lambda status: status.get("source", {}).get("revision") == revision, why="a look")
+    assert skipped["source"]["skipped"]
+    assert skipped["run"]["id"] == first_of_flux["run"]["id"]
+
+    inside = {**elsewhere, "api/hello.txt": "two\n"}
+    commit = repository.commit(inside)
+    tenant.kubectl("annotate", "--overwrite", "mab", "app", f"reconcile.fluxcd.io/requestedAt={commit}")
+    source_controller.store(tenant, git_server, "externalartifacts", "app", inside)
+    assert of_another_run(build, first["run"]["id"])["run"]["source"]["commit"] == commit
+    second = of_another_run(of_flux, first_of_flux["run"]["id"])
+    (image,) = second["image"]["platforms"]
+    assert tenant.images.file(f"{tenant.image('flux')}@{image['digest']}", "/hello.txt") == "two\n"
 
 
 def test_a_polled_tag_of_an_artifact_is_built_when_it_moves(tenant: Tenant) -> None:
@@ -102,7 +144,7 @@ def test_a_source_of_flux_is_awaited_and_followed_though_flux_is_installed_last(
     def not_ready(words: str) -> Any:
         return lambda status: words in condition(status, "Ready").get("message", "")
 
-    status = build.until(not_ready("is of a kind that this cluster does not have"), why="what is missing")
+    status = build.until(not_ready("is of a kind that is not installed in this cluster"), why="what is missing")
     assert condition(status, "Ready")["reason"] == condition(status, "Reconciling")["reason"] == "SourceNotReady"
     assert "run" not in status
     source_controller.install(no_flux)

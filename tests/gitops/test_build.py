@@ -8,7 +8,7 @@ import yaml
 
 from tests.support import judges
 from tests.support.tenant import BOTH, RESOURCE, Tenant, condition, inline
-from tests.support.watch import watching
+from tests.support.watch import LONGEST, watching
 
 pytestmark = pytest.mark.e2e
 
@@ -71,15 +71,16 @@ def test_tools_wait_for_the_image_and_see_no_drift(tenant: Tenant) -> None:
             "output": {"image": tenant.image("bad")},
         },
     }
-    with watching(tenant.target, RESOURCE, "-n", tenant.namespace, seconds=300) as changes:
+    # Nobody reads it while they wait.
+    with watching(tenant.target, RESOURCE, "-n", tenant.namespace, seconds=LONGEST) as changes:
         tenant.kubectl("apply", "-f", "-", stdin=manifest)
         applied = json.loads(tenant.kubectl("get", RESOURCE, "good", "-o", "json"))
         tenant.apply(bad)
 
-        tenant.kubectl("wait", f"{RESOURCE}/good", "--for=condition=Ready", "--timeout=240s")
+        tenant.kubectl("wait", f"{RESOURCE}/good", "--for=condition=Ready", "--timeout=300s")
         good = json.loads(tenant.kubectl("get", RESOURCE, "good", "-o", "json"))
         assert tenant.images.digest(f"{tenant.image('good')}:latest") == good["status"]["image"]["digest"]
-        tenant.kubectl("wait", f"{RESOURCE}/bad", "--for=condition=Stalled", "--timeout=240s")
+        tenant.kubectl("wait", f"{RESOURCE}/bad", "--for=condition=Stalled", "--timeout=300s")
         states = _until_ended(changes, {"good", "bad"})
 
     by_name = {name: [each for each in states if each["metadata"]["name"] == name] for name in ("good", "bad")}

@@ -65,7 +65,7 @@ def test_flux_is_ready_when_the_image_is_and_fails_when_the_build_does(tenant: T
     def until(name: str, status: str, revision: str = "") -> dict[str, Any]:
         what = ("kustomizations.kustomize.toolkit.fluxcd.io", "-n", tenant.namespace)
         check = _ready(name, status, revision)
-        return watch.wait_for(tenant.target, *what, until=check, seconds=300, why=f"{name} is Ready={status}")
+        return watch.wait_for(tenant.target, *what, until=check, why=f"{name} is Ready={status}")
 
     def build() -> dict[str, Any]:
         return dict(json.loads(tenant.kubectl("get", RESOURCE, "hello", "-o", "json"))["status"])

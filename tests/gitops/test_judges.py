@@ -7,8 +7,8 @@ import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
+from multiarchbuild.plan.build_summary import BuildSummary
 from multiarchbuild.plan.children import Role
-from multiarchbuild.plan.others import Other
 from multiarchbuild.plan.policy import Policy
 from tests.support import judges
 from tests.unit.plan import world
@@ -119,7 +119,9 @@ def denied_by_the_policy(state: World) -> None:
 def waiting_for_its_turn(state: World) -> None:
     state.policy = Policy.model_validate({"concurrency": {"cluster": 1}})
     name, uid = "another", "5f6c1f0e-5f3e-4a55-8a0b-6c1d1a1f0002"
-    running = Other("team-b", name, uid, world.START, running=True, waiting_since=None, image="", tags=frozenset())
+    running = BuildSummary(
+        "team-b", name, uid, world.START, running=True, waiting_since=None, image="", tags=frozenset()
+    )
     state.settle(others=[running])
 
 

@@ -6,10 +6,12 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from multiarchbuild.oci.names import Repository
 from multiarchbuild.plan.actions import EnsureInputs
 from multiarchbuild.plan.policy import SBOM_IMAGE, Policy
 from multiarchbuild.pods import render
+from multiarchbuild.pods.builder import REGISTRY_CA
 from tests.cluster import build, pki
 from tests.cluster.build import packages
 from tests.cluster.layout import cache_directory
-from tests.steps.servers import GitServer, free_port, listens, registry_config, running, wait
+from tests.steps.servers import FaultyRegistry, GitServer, listens, registry_config, running, wait
+from tests.support.ports import free_port
 
 USER, PASSWORD = "ci", "secret"
 
@@ -45,6 +49,12 @@ class Services:
     """Accepts connections and never answers."""
     socket: Path
     git: GitServer
+    others: tuple[dict[str, Any], ...] = ()
+    """Further registries in the policy."""
+    proxy: dict[str, Any] = field(default_factory=dict)
+    """Proxy in the policy."""
+    identities: dict[str, Any] = field(default_factory=dict)
+    """Providers of identities in the policy."""
 
     def client(self, name: str) -> Client:
         """Return a client for a repository of the open registry."""
@@ -67,12 +77,14 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("services")
     built.images.copy_to(folder / "open")
     authority = pki.Authority(folder, "ca")
-    pair = authority.issue("registry", common_name="localhost", hosts=("localhost", "127.0.0.1"))
+    pair = authority.issue("registry", common_name="localhost", hosts=("localhost", "127.0.0.1", "secure.test"))
     (folder / "htpasswd").write_text(pki.htpasswd_line(USER, PASSWORD))
     ports = [free_port() for _ in range(2)]
     with ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        (folder / "open.json").write_text(registry_config(ports[0], folder / "open"))
+        config = json.loads(registry_config(ports[0], folder / "open"))
+        config["storage"]["delete"] = {"enabled": True}  # as cleanups do
+        (folder / "open.json").write_text(json.dumps(config))
         (folder / "secure.json").write_text(
             registry_config(
                 ports[1],
@@ -101,14 +113,18 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
             folder / "buildkitd.sock",
             git,
         )
-        _start_buildkitd(stack, str(built.programs["buildkitd"]), folder, found)
+        start_buildkitd(stack, str(built.programs["buildkitd"]), folder, found)
         yield found
 
 
-def _start_buildkitd(stack: ExitStack, program: str, folder: Path, services: Services) -> None:
+def start_buildkitd(stack: ExitStack, program: str, folder: Path, services: Services) -> None:
+    """Run a buildkitd with the configuration of the policy until the stack is left."""
     build_ = MultiArchBuild.model_validate({"metadata": _metadata(), "spec": _spec(services, "none")})
     data = render(EnsureInputs("in", "run1"), build_, _policy(services))["data"]
-    (folder / "buildkitd.toml").write_text(data["buildkitd.toml"])
+    for key, text in data.items():
+        if key.endswith(".ca.crt"):
+            (folder / key).write_text(text)
+    (folder / "buildkitd.toml").write_text(data["buildkitd.toml"].replace(REGISTRY_CA, str(folder)))
     (folder / "trust").mkdir()
     (folder / "trust" / "ca.crt").write_text(services.ca)
     os.environ["SSL_CERT_DIR"] = f"/etc/ssl/certs:{folder / 'trust'}"
@@ -127,8 +143,16 @@ def _policy(services: Services) -> Policy:
         {"host": services.registry, "plainHttp": True},
         {"host": services.secure},
         {"host": "docker.io", "mirrors": [services.registry]},
+        *services.others,
     ]
-    return Policy.model_validate({"registries": registries, "caBundle": services.ca})
+    return Policy.model_validate(
+        {
+            "registries": registries,
+            "caBundle": services.ca,
+            "proxy": services.proxy,
+            "identities": services.identities,
+        }
+    )
 
 
 def _metadata() -> dict[str, Any]:
@@ -149,6 +173,22 @@ def _spec(services: Services, image: str) -> dict[str, Any]:
     }
 
 
+def _hand_over_late(file: Path, text: str, meanwhile: Callable[[], None]) -> None:
+    """Make `file` one that is empty when it is read first; `meanwhile` is called before it is read again."""
+    os.mkfifo(file)
+    later = file.with_name("later")
+    later.write_text(text)
+
+    def write() -> None:
+        with file.open("w"):  # opened once the step reads, which gets nothing when it is closed
+            try:
+                meanwhile()
+            finally:
+                later.replace(file)
+
+    threading.Thread(target=write, daemon=True).start()
+
+
 Outcome = Resolved | Built | Published | Failure
 
 
@@ -166,11 +206,21 @@ class Pod:
     """`images.frontend` of the operator's policy."""
     sbom: str = SBOM_IMAGE
     """`images.sbom` of it."""
+    handed_at: datetime | None = None
+    """When the operator hands over what was built, where something is to expire."""
 
-    def run(self, *arguments: str, source: Source | None = None, built: Mapping[str, str] | None = None) -> Outcome:
+    def run(
+        self,
+        *arguments: str,
+        source: Source | None = None,
+        built: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+        records: Sequence[str | None] = (),
+    ) -> Outcome:
         """Mount everything anew, run the step, and return the result in its termination message.
 
-        `source` and `built` (digests by platform) are what the operator hands over.
+        `source`, `built` (digests by platform) and `records` (of them, in the same order) are what the operator hands
+        over; `meanwhile` is called when the step waits for `built`, and before it gets it.
         """
         root = self.root / str(len(list(self.root.iterdir())))
         mab = root / "run" / "mab"
@@ -183,9 +233,16 @@ class Pod:
         policy = policy.model_copy(update={"images": images})
         for key, text in render(EnsureInputs("in", "run1"), resource, policy)["data"].items():
             (mab / "inputs" / key).write_text(text)
-        pushed = tuple(PushedImage(platform=platform, digest=digest) for platform, digest in (built or {}).items())
+        pushed = tuple(
+            PushedImage(platform=platform, digest=digest, record=record)
+            for (platform, digest), record in zip_longest((built or {}).items(), records[: len(built or {})])
+        )
         (mab / "pod" / "source").write_text(source.model_dump_json(by_alias=True) if source else "")
-        (mab / "pod" / "built").write_text(Pushed(images=pushed).model_dump_json(by_alias=True))
+        text = Pushed(images=pushed, handed_at=self.handed_at).model_dump_json(by_alias=True)
+        if meanwhile is None:
+            (mab / "pod" / "built").write_text(text)
+        else:
+            _hand_over_late(mab / "pod" / "built", text, meanwhile)
         (mab / "buildkit" / "buildkitd.sock").symlink_to(self.services.socket)
         for path, keys in self.secrets.items():
             (mab / path).mkdir(parents=True)
@@ -211,6 +268,20 @@ class Pod:
 
 
 Pods = Callable[..., Pod]
+Faulty = Callable[..., FaultyRegistry]
+
+
+@pytest.fixture
+def faulty(services: Services) -> Iterator[Faulty]:
+    """Start registries that fail as the options say, in front of the real one."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> FaultyRegistry:
+            registry = FaultyRegistry(services.registry, **options)
+            stack.enter_context(registry.serving())
+            return registry
+
+        yield start
 
 
 @pytest.fixture

@@ -1,28 +1,25 @@
 """The programs that the steps talk to, started for a test session on loopback: registries, buildkitd, git."""
 
 import base64
+import http.client
 import json
 import os
+import selectors
 import shutil
 import socket
+import socketserver
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
-def free_port() -> int:
-    """Return a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+def wait(condition: Callable[[], bool], *, seconds: float = 120) -> None:
     """Return once `condition` holds; the test fails when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -65,6 +62,161 @@ def registry_config(port: int, storage: Path, **more: object) -> str:
     for name, value in more.items():
         config[name] = {**value, **(config.get(name) or {})} if isinstance(value, dict) else value  # type: ignore[dict-item]
     return json.dumps(config)
+
+
+@dataclass
+class Proxy:
+    """An HTTP proxy that alone knows the addresses of some names: nobody reaches those in another way."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """`127.0.0.1:port` by host and port as they are asked for."""
+    asked: list[str] = field(default_factory=list)
+    """Method and host of each request, such as `CONNECT secure.test:443`."""
+    url: str = ""
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve until the block ends."""
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler()) as server:
+            server.daemon_threads = True
+            self.url = f"http://127.0.0.1:{server.server_address[1]}"
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            yield
+            server.shutdown()
+
+    def _handler(self) -> type[socketserver.StreamRequestHandler]:
+        proxy = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            rbufsize = 0
+
+            def handle(self) -> None:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    if not (byte := self.rfile.read(1)):
+                        return
+                    head += byte
+                line, _, rest = head.partition(b"\r\n")
+                method, target, version = line.decode().split()
+                url = urlsplit(target if method != "CONNECT" else f"https://{target}")
+                host = f"{url.hostname}:{url.port or {'http': 80, 'https': 443}[url.scheme]}"
+                proxy.asked.append(f"{method} {host}")
+                if host not in proxy.names:
+                    self.wfile.write(b"HTTP/1.1 502 Unknown Host\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    return
+                address, port = proxy.names[host].split(":")
+                with socket.create_connection((address, int(port))) as upstream:
+                    if method == "CONNECT":
+                        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                    else:
+                        # One request for each connection: what follows the head goes through as it is.
+                        path = url.path + (f"?{url.query}" if url.query else "")
+                        kept = [
+                            each
+                            for each in rest.split(b"\r\n")
+                            if each and not each.lower().startswith((b"connection:", b"proxy-connection:"))
+                        ]
+                        upstream.sendall(b"\r\n".join([f"{method} {path} {version}".encode(), *kept, b""]))
+                        upstream.sendall(b"Connection: close\r\n\r\n")
+                    relay(self.connection, upstream)
+
+        return Handler
+
+
+Answer = tuple[int, dict[str, str], bytes]
+Fault = Callable[[str, str], Answer | None]
+"""What is answered to a method and a path in the place of the registry; None where the registry answers."""
+
+
+@dataclass
+class FaultyRegistry:
+    """A registry with faults before a real one."""
+
+    upstream: str
+    """Host and port of the real one."""
+    fault: Fault = lambda _method, _path: None
+    pause: float = 0.0
+    """Seconds between the pieces in which blobs come."""
+    asked: list[str] = field(default_factory=list)
+    host: str = ""
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve until the block ends."""
+        with ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) as server:
+            self.host = f"127.0.0.1:{server.server_port}"
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            yield
+            server.shutdown()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                registry.asked.append(f"{self.command} {self.path}")
+                body = self._body()
+                status, headers, content = registry.fault(self.command, self.path) or self._forwarded(body)
+                self.send_response(status)
+                kept = {name: value for name, value in headers.items() if name.lower() not in _HOP}
+                for name, value in {"Content-Length": str(len(content)), **kept}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command == "HEAD":
+                    return
+                pieces = 8 if registry.pause and "/blobs/" in self.path else 1
+                size = len(content) // pieces + 1
+                for begin in range(0, len(content), size):
+                    time.sleep(registry.pause)
+                    self.wfile.write(content[begin : begin + size])
+
+            def _body(self) -> bytes:
+                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+
+            def _forwarded(self, body: bytes) -> Answer:
+                connection = http.client.HTTPConnection(registry.upstream)
+                sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+                connection.request(self.command, self.path, body=body or None, headers=sent)
+                answer = connection.getresponse()
+                content = answer.read()
+                connection.close()
+                return answer.status, dict(answer.getheaders()), content
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - as http.server asks for
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+_HOP = {"connection", "transfer-encoding", "date", "server", "expect"}
+"""Headers of one connection alone."""
+
+
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what either side sends until one of them has closed."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(one, selectors.EVENT_READ, other)
+        selector.register(other, selectors.EVENT_READ, one)
+        while True:
+            for key, _ in selector.select():
+                try:
+                    data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                    if not data:
+                        return
+                    key.data.sendall(data)
+                except OSError:
+                    return
 
 
 @dataclass

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.steps.servers import free_port, listens, running, wait
+from tests.steps.servers import listens, running, wait
+from tests.support.ports import free_port
 
 
 @dataclass

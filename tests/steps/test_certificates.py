@@ -67,7 +67,7 @@ def _at(host: str, value: Any) -> Any:
 def test_of_a_certificate_that_no_ca_makes_right_another_is_asked_for(said: str) -> None:
     error = certificate_error(said, FOR_ALL)
     assert error
-    assert error.message.endswith("has to give it a valid certificate for this name.")
+    assert error.message.endswith("to install a valid certificate for this name.")
 
 
 @pytest.mark.parametrize("said", ["connection refused", "remote error: tls: handshake failure", "certificate"])

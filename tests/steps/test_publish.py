@@ -1,13 +1,16 @@
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.results import Built, Published
+from multiarchbuild.api.results import Built, Failure, Published
+from multiarchbuild.oci import bundle, referrers
+from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.index import Manifest
 from tests.steps.conftest import Pod, Pods, Services
-from tests.support.signing import key_pair, verified
+from tests.support.signing import KeyPair, key_pair, openssl_verifies, verified
 
 
 def inline(dockerfile: str) -> dict[str, Any]:
@@ -77,6 +80,48 @@ def test_publishing_again_changes_nothing(pod: Pods) -> None:
     assert published(app.run("publish", "--tag=latest", built=built)) == first
 
 
+def test_a_publish_that_is_late_does_not_move_a_tag_back(pod: Pods, services: Services) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    old = build_two(app)
+    before = published(app.run("publish", "--tag=latest", built=old))
+    newer = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /newer"))
+    newer.spec["output"] = {"image": app.spec["output"]["image"]}
+    new = build_two(newer)
+    late = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    late.spec["output"] = {"image": app.spec["output"]["image"], "annotations": {"org.example.run": "late"}}
+
+    current = published(newer.run("publish", "--tag=new", built=new)).digest
+    client = services.client(app.image)
+
+    def a_newer_run_publishes() -> None:
+        client.put(client.get(current), "latest")
+
+    outcome = late.run("publish", "--tag=latest", built=old, meanwhile=a_newer_run_publishes)
+    assert isinstance(outcome, Failure), outcome
+    assert outcome.reason is Reason.TAG_MOVED
+    assert current in outcome.message
+    assert tag_digest(services, app.image, "latest") == current != before.digest
+    # Tried again, as only a run that is still wanted is, it knows what it replaces.
+    again = published(late.run("publish", "--tag=latest", built=old))
+    assert tag_digest(services, app.image, "latest") == again.digest
+
+
+@pytest.mark.parametrize("meanwhile", ["moved to what is published", "deleted"])
+def test_a_tag_that_names_nothing_else_is_moved(pod: Pods, services: Services, meanwhile: str) -> None:
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"))
+    built = build_two(app)
+    first = published(app.run("publish", "--tag=other", built=built))
+    client = services.client(app.image)
+
+    def change() -> None:
+        if meanwhile != "deleted":
+            client.put(client.get(first.digest), "latest")
+
+    assert published(app.run("publish", "--tag=latest", built=built, meanwhile=change)) == first.model_copy(
+        update={"tags": ("latest",)}
+    )
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_provenance_without_what_is_of_one_build_alone(pod: Pods, services: Services, mode: str) -> None:
     dockerfile = (
@@ -120,18 +165,50 @@ def signed(pod: Pods, **keys: str) -> Pod:
     return app
 
 
-def test_the_index_is_signed_and_openssl_agrees(pod: Pods, services: Services) -> None:
+def referring(client: Client, digest: str, pair: KeyPair) -> list[dict[str, Any]]:
+    """Return the statements of the bundles that refer to `digest`; openssl must take each signature."""
+    found = []
+    for descriptor in referrers.listed(client, digest, bundle.MEDIA_TYPE):
+        manifest = client.get(descriptor["digest"]).content
+        assert manifest["subject"]["digest"] == digest
+        content = referrers.content(client, descriptor)
+        assert content is not None
+        envelope = json.loads(content)["dsseEnvelope"]
+        payload = base64.b64decode(envelope["payload"])
+        (signature,) = envelope["signatures"]
+        message = bundle.pre_authentication(payload)
+        assert openssl_verifies(pair.public, message, base64.b64decode(signature["sig"]))
+        found.append(json.loads(payload))
+        assert descriptor["annotations"]["dev.sigstore.bundle.predicateType"] == found[-1]["predicateType"]
+    return found
+
+
+def test_index_and_images_are_signed_and_openssl_agrees(pod: Pods, services: Services) -> None:
     pair = key_pair()
     app = signed(pod, **pair.secret())
     result = published(app.run("publish", "--tag=latest", built=build_two(app)))
     client = services.client(app.image)
-    manifest = client.resolve(f"{result.digest.replace(':', '-')}.sig")
-    assert manifest.digest == result.signature
+    assert client.resolve(f"{result.digest.replace(':', '-')}.sig").digest == result.signature
     image = f"{services.registry}/{app.image}"
-    whose = verified(
-        manifest.content, lambda digest: b"".join(client.blob(digest)), {"ours": pair}, image, result.digest
-    )
-    assert whose == ["ours"]
+    digests = [result.digest, *(platform.digest for platform in result.platforms)]
+    for digest in digests:
+        manifest = client.resolve(f"{digest.replace(':', '-')}.sig")
+        whose = verified(manifest.content, lambda blob: b"".join(client.blob(blob)), {"ours": pair}, image, digest)
+        assert whose == ["ours"]
+
+        by_type = {statement["predicateType"]: statement for statement in referring(client, digest, pair)}
+        assert sorted(by_type) == ["https://sigstore.dev/cosign/sign/v1", "https://slsa.dev/provenance/v1"]
+        subject = by_type["https://sigstore.dev/cosign/sign/v1"]["subject"]
+        assert subject == [{"digest": {"sha256": digest.removeprefix("sha256:")}}]
+        # One statement about all of them, wherever it is looked for.
+        provenance = by_type["https://slsa.dev/provenance/v1"]
+        assert [each["digest"]["sha256"] for each in provenance["subject"]] == [
+            each.removeprefix("sha256:") for each in digests
+        ]
+        definition = provenance["predicate"]["buildDefinition"]
+        assert definition["externalParameters"]["platforms"] == app.spec["platforms"]
+        assert any("busybox" in each["uri"] for each in definition["resolvedDependencies"])
+        assert provenance["predicate"]["runDetails"]["metadata"]["invocationId"] == "team/app/run1"
     assert tag_digest(services, app.image, "latest") == result.digest
 
 
@@ -141,13 +218,36 @@ def test_publishing_again_signs_once_and_another_key_adds_its_own(pod: Pods, ser
     built = build_two(app)
     first = published(app.run("publish", "--tag=latest", built=built))
     assert published(app.run("publish", "--tag=latest", built=built)) == first
+    client = services.client(app.image)
+    assert len(referring(client, first.digest, pair)) == 2
     app.secrets = {"signing": other.secret()}
     second = published(app.run("publish", "--tag=latest", built=built))
-    client = services.client(app.image)
     content = client.get(second.signature or "").content
     image, pairs = f"{services.registry}/{app.image}", {"first": pair, "second": other}
     whose = verified(content, lambda digest: b"".join(client.blob(digest)), pairs, image, first.digest)
     assert whose == ["first", "second"]
+    assert len(referrers.listed(client, first.digest, bundle.MEDIA_TYPE)) == 4
+
+
+def test_without_provenance_there_is_none_to_sign(pod: Pods, services: Services) -> None:
+    pair = key_pair()
+    app = signed(pod, **pair.secret())
+    app.spec["attestations"] = {"provenance": "disabled"}
+    result = published(app.run("publish", built=build_two(app)))
+    statements = referring(services.client(app.image), result.digest, pair)
+    assert [each["predicateType"] for each in statements] == ["https://sigstore.dev/cosign/sign/v1"]
+
+
+def test_values_of_build_arguments_are_told_with_max_only(pod: Pods, services: Services) -> None:
+    pair = key_pair()
+    app = signed(pod, **pair.secret())
+    app.spec["build"] = {"args": {"COLOUR": "told-with-max"}}
+    told = {}
+    for mode in ("min", "max"):
+        app.spec["attestations"] = {"provenance": mode}
+        result = published(app.run("publish", built=build_two(app)))
+        told[mode] = "told-with-max" in json.dumps(referring(services.client(app.image), result.digest, pair))
+    assert told == {"min": False, "max": True}
 
 
 UNUSABLE: dict[str, tuple[dict[str, str], Reason, str]] = {
@@ -158,7 +258,7 @@ UNUSABLE: dict[str, tuple[dict[str, str], Reason, str]] = {
         Reason.SECRET_INVALID,
         "`cosign.password` is not the password of `cosign.key`",
     ),
-    "no key": ({"cosign.key": "x"}, Reason.SECRET_INVALID, "no private key in PEM"),
+    "no key": ({"cosign.key": "x"}, Reason.SECRET_INVALID, "is not a private key in PEM"),
 }
 
 
@@ -182,7 +282,7 @@ def test_without_a_signature_no_tag_moves(pod: Pods, services: Services) -> None
     client.put(index, f"{index.digest.replace(':', '-')}.sig")
     failure = app.failed("publish", "--tag=latest", built=built)
     assert failure.reason is Reason.REGISTRY_ERROR
-    assert "names something else than signatures: delete it" in failure.message
+    assert "does not name signatures: delete the tag" in failure.message
     assert tag_digest(services, app.image, "latest") is None
 
 

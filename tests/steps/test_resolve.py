@@ -28,6 +28,24 @@ def test_each_way_to_name_a_commit_finds_it(pod: Pods, services: Services, ref: 
     assert found.time is not None
 
 
+def test_commits_are_told_apart_by_the_files_that_count(pod: Pods, services: Services) -> None:
+    paths = '--paths={"include":["services/api"]}'
+
+    def of(files: dict[str, str], **more: Any) -> str | None:
+        services.git.commit("paths", {**FILES, "services/api/m.py": "1", **files})
+        return resolved(pod(source=git(services, "paths", **more)).run("resolve", paths)).paths
+
+    first = of({"docs/a.md": "1"})
+    assert first
+    assert of({"docs/a.md": "2"}) == first
+    assert of({"services/api/m.py": "2"}) != first
+    assert of({"docs/b.md": "1"}) == first, "what was taken back is no change"
+    assert of({"Dockerfile": "FROM busybox:1.36\nUSER 1\n"}) != first
+    # A server that filters nothing sends all.
+    services.git._git(services.git.root / "paths", "config", "uploadpack.allowFilter", "false")
+    assert of({"docs/c.md": "1"}) == first
+
+
 def test_a_branch_that_has_moved_is_found_where_it_is_now(pod: Pods, services: Services) -> None:
     first = services.git.commit("moved", FILES)
     second = services.git.commit("moved", {**FILES, "f": "2"})

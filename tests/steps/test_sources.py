@@ -14,9 +14,10 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Resolved, Source
 from multiarchbuild.steps import archive
 from tests.steps.conftest import PASSWORD, USER, Pods, Services, docker_config
-from tests.steps.servers import GitServer, free_port
+from tests.steps.servers import GitServer
 from tests.steps.source_servers import FileServer, SshServer, make_key, ssh_server
 from tests.support.artifacts import CONTENT, Registry, sha256, tar
+from tests.support.ports import free_port
 
 BUILD = ("build", "--platform=linux/amd64")
 SHOW = "FROM busybox:1.36\nCOPY . /src\nRUN cat /src/hello.txt && date -r /src/hello.txt +at-%s\n"
@@ -370,7 +371,7 @@ def test_a_file_that_lfs_does_not_have_is_never_built_as_its_pointer(pod: Pods, 
     commit = services.git.commit("lfs-lost", files)
     failure = pod(source={"git": {"url": services.git.url("lfs-lost")}}).failed(*BUILD, source=Source(commit=commit))
     assert failure.reason is Reason.GIT_LFS_FAILED, failure.message
-    assert "git LFS cannot be fetched" in failure.message
+    assert f"'large.bin', a file in git LFS of {services.git.url('lfs-lost')}, cannot be fetched" in failure.message
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ EVERYTHING: Manifest = {
     "policy": {"emulation": {"allowed": False}},
     "logFormat": "console",
     "serviceAccount": {"name": "robot", "annotations": {"example.com/role": "x"}},
+    "confinement": {"excludedNamespaces": ["kube-system"], "namespaceLabels": {"example.com/builds": "true"}},
     "commonLabels": {"team": "platform"},
     "deploymentAnnotations": {"example.com/owner": "platform"},
     "podLabels": {"example.com/pod": "label"},
@@ -79,5 +80,5 @@ def left_of(target: Target, release: str) -> set[str]:
     kinds = ",".join(target.kubectl("api-resources", "--verbs=list", "--output=name").split())
     selector = ("--all-namespaces", "--selector", f"app.kubernetes.io/instance={release}")
     going = ("pods", "replicasets", "controllerrevisions", "endpointslices")
-    target.kubectl("wait", "--for=delete", ",".join(going), *selector, "--timeout=60s")
+    target.kubectl("wait", "--for=delete", ",".join(going), *selector, "--timeout=300s")
     return set(target.kubectl("get", kinds, *selector, "--output=name").split())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.target import Target
+from tests.support.crds import await_established
 
 from .go_modules import crds, pinned
 from .judges import program
@@ -45,7 +46,7 @@ def establish(target: Target, files: Iterable[Path]) -> None:
     """Apply CRDs and wait until the API server serves them."""
     arguments = [f"--filename={file}" for file in files]
     target.kubectl("apply", "--server-side", "--force-conflicts", *arguments)
-    target.kubectl("wait", "--for=condition=Established", "--timeout=60s", *arguments)
+    await_established(target.kubectl, *arguments)
 
 
 @dataclass(frozen=True)

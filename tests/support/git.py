@@ -1,7 +1,9 @@
 """A git server in the cluster, and repositories made in it commit by commit."""
 
 import base64
+import io
 import json
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +95,18 @@ class GitServer:
             self.run("git", "-C", f"/srv/git/{name}", "config", setting, "true")
         return Repository(self, name)
 
+    def upload(self, folder: Path, name: str) -> str:
+        """Serve the bare repositories of a local folder, beside each other in the folder `name` of the server.
+
+        Returns the URL that they are below.
+        """
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(folder, arcname=".")
+        script = f"mkdir -p /srv/git/{name} && base64 -d | tar -xz --no-same-owner -C /srv/git/{name}"
+        self.run("sh", "-c", script, stdin=base64.b64encode(packed.getvalue()).decode())
+        return f"http://git.{NAMESPACE}.svc/open/{name}"
+
     def file(self, name: str, content: bytes, *, private: bool = False) -> str:
         """Serve a file and return its URL."""
         path = f"/srv/git/files/{name}"
@@ -110,7 +124,7 @@ def start(target: Target, image: str) -> GitServer:
     manifest = {"apiVersion": "v1", "kind": "List", "items": _manifests(image)}
     target.kubectl("apply", "-f", "-", stdin=json.dumps(_namespace()))
     target.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
-    target.kubectl("wait", "pod/git", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=180s")
+    target.kubectl("wait", "pod/git", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
     return GitServer(target)
 
 

@@ -1,8 +1,9 @@
-"""What GitOps tools make of a build, by their own code: kstatus (Flux, kubectl, kpt) and Argo CD."""
+"""What other tools make of a build, by their own code: kstatus, Argo CD, cosign, and Podman's policy of signatures."""
 
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,17 @@ def argocd(objects: Iterable[Object], action: str = "", settings: Path = ARGOCD_
     """
     requests = ({"object": each, "action": action} for each in objects)
     return _ask([str(program("argocd-lua")), str(settings)], requests)
+
+
+def signed(image: str, key: str, judge: str) -> dict[str, Any]:
+    """Return what a verifier says of `host/name@sha256:…`: `error`, how many it has `verified`, and their `predicates`.
+
+    `key` is the public one (PEM); `judge` is `signature` (`cosign verify` of cosign 2), `bundle` (`cosign verify` and
+    `verify-attestation` of cosign 3) or `policy` (policy.json of Podman and CRI-O, which demands the key).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (answer,) = _ask([str(program("sigcheck"))], [{"judge": judge, "image": image, "key": key, "folder": folder}])
+    return answer
 
 
 def _ask(argv: list[str], questions: Iterable[Object]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import yaml
 from hack.install import NAMESPACE, RELEASE
 from hack.target import Target
 
+from .ports import free_port
 from .watch import gone
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +34,7 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start it; nobody else runs, so that it need not wait for a Lease."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", self.module, "run", f"--policy={self.policy}", "--no-leader-elect"]
         command += [f"--listen=127.0.0.1:{port}", "--log-format=console"]
         environment = {**self.target.environment, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"}
@@ -82,5 +80,5 @@ def in_place_of_the_installed(
     finally:
         operator.kill()
         target.kubectl("scale", *deployment, "--replicas=1")
-        target.kubectl("rollout", "status", *deployment, "--timeout=120s")
+        target.kubectl("rollout", "status", *deployment, "--timeout=300s")
         print(operator.log.read_text(encoding="utf-8") if operator.log.exists() else "the operator was never started")

@@ -34,16 +34,18 @@ class KeyPair:
     def verifies(self, layer: Mapping[str, Any], payload: bytes) -> bool:
         """Return what openssl says of a layer of a signature manifest, whose content is `payload`."""
         assert layer["digest"] == f"sha256:{hashlib.sha256(payload).hexdigest()}"
-        with tempfile.TemporaryDirectory() as folder:
-            files = {
-                "payload": payload,
-                "signature": base64.b64decode(layer["annotations"]["dev.cosignproject.cosign/signature"]),
-                "cosign.pub": self.public.encode(),
-            }
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            command = ["openssl", "dgst", "-sha256", "-verify", "cosign.pub", "-signature", "signature", "payload"]
-            return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+        signature = base64.b64decode(layer["annotations"]["dev.cosignproject.cosign/signature"])
+        return openssl_verifies(self.public, payload, signature)
+
+
+def openssl_verifies(public: str, payload: bytes, signature: bytes) -> bool:
+    """Return whether openssl takes `signature` for one of `payload` by the key whose public one is `public` (PEM)."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"payload": payload, "signature": signature, "cosign.pub": public.encode()}
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        command = ["openssl", "dgst", "-sha256", "-verify", "cosign.pub", "-signature", "signature", "payload"]
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def key_pair() -> KeyPair:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hack.target import Target
+from tests.support.crds import await_established
 
 from .artifacts import tar
 from .git import GitServer
@@ -27,12 +28,12 @@ def install(target: Target) -> None:
     files = [file for file in crds(MODULE, VERSION) if file.stem.rpartition("_")[2] in PLURALS]
     assert len(files) == len(PLURALS)
     target.kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in files))
-    target.kubectl("wait", "--for=condition=Established", "--timeout=60s", *CRDS)
+    await_established(target.kubectl, *CRDS)
 
 
 def remove(target: Target) -> None:
     """Remove them, with all objects of theirs."""
-    target.kubectl("delete", "--ignore-not-found", "--timeout=60s", *CRDS)
+    target.kubectl("delete", "--ignore-not-found", "--timeout=300s", *CRDS)
 
 
 def external_artifact(name: str) -> dict[str, Any]:

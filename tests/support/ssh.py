@@ -46,7 +46,7 @@ def start(target: Target) -> SshServer:
     """Start the server, or find it running."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     target.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
-    target.kubectl("wait", "serviceaccount/default", "-n", NAMESPACE, "--for=create", "--timeout=60s")
+    target.kubectl("wait", "serviceaccount/default", "-n", NAMESPACE, "--for=create", "--timeout=300s")
     manifest = {"apiVersion": "v1", "kind": "List", "items": _manifests()}
     target.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     target.kubectl("wait", "pod/ssh", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=300s")

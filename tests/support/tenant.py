@@ -19,6 +19,7 @@ TINY = "FROM busybox:1.36\nRUN uname -m > /machine\n"
 """A Dockerfile that takes a second."""
 
 Status = dict[str, Any]
+Pods = list[dict[str, Any]]
 
 
 def inline(dockerfile: str = TINY, **files: str) -> dict[str, Any]:
@@ -34,6 +35,17 @@ def condition(status: Status, kind: str) -> dict[str, Any]:
 def platform(status: Status, name: str) -> dict[str, Any]:
     """Return the entry of a platform in the run."""
     return next(entry for entry in status["run"]["platforms"] if entry["platform"] == name)
+
+
+def has_ended(pod: dict[str, Any]) -> bool:
+    """Return whether the step of a pod has ended, which kubelet says before it says so of the pod."""
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return any("terminated" in entry["state"] for entry in statuses if entry["name"] == "step")
+
+
+def was_handed_over(pods: Pods) -> bool:
+    """Return whether the publish step, which starts while the last platform ends, was told what was built."""
+    return any("multiarch.build/built" in pod["metadata"].get("annotations", {}) for pod in pods)
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,11 @@ class Build:
         """Ask for another run."""
         self.annotate(rebuild_requested_at=datetime.now(UTC).isoformat())
 
-    def until(self, check: Callable[[Status], Any], seconds: float = 90, why: str = "") -> Status:
-        """Wait until `check` holds for the status of the present spec, and return that."""
+    def until(self, check: Callable[[Status], Any], seconds: float = watch.PATIENCE, why: str = "") -> Status:
+        """Wait until `check` holds for the status of the present spec, and return that.
+
+        It fails when the build has not changed for `seconds`.
+        """
 
         def found(objects: watch.Objects) -> Status | None:
             for entry in objects.values():
@@ -88,7 +103,7 @@ class Build:
         """Wait until there is a run."""
         return self.until(lambda status: "run" in status, why=f"{self.name} has a run")
 
-    def ended(self, after: str = "", seconds: float = 120) -> Status:
+    def ended(self, after: str = "", seconds: float = watch.PATIENCE) -> Status:
         """Wait for the end of a run, and of another than `after`; return the status then."""
 
         def check(status: Status) -> bool:
@@ -117,11 +132,24 @@ class Build:
         """Return its pods."""
         return self.tenant.list("pods", f"multiarch.build/build-uid={self.get()['metadata']['uid']}")
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return its Events, the first one first."""
-        uid, events = self.get()["metadata"]["uid"], self.tenant.list("events.events.k8s.io")
-        own = [event for event in events if event["regarding"].get("uid") == uid]
-        return sorted(own, key=lambda event: str(event["eventTime"]))
+    def events(self, until: Callable[[list[str]], Any] | None = None, **told: int) -> list[dict[str, Any]]:
+        """Return its Events, the first one first, once there are as many as `told` says of each reason.
+
+        And once `until` holds for their notes. They are written after the status that they are about.
+        """
+        uid = self.get()["metadata"]["uid"]
+
+        def found(objects: watch.Objects) -> list[dict[str, Any]]:
+            own = [event for event in objects.values() if event["regarding"].get("uid") == uid]
+            reasons = [event["reason"] for event in own]
+            enough = all(reasons.count(reason) >= count for reason, count in told.items())
+            enough = enough and (until is None or until([event["note"] for event in own]))
+            return sorted(own, key=lambda event: str(event["eventTime"])) if enough else []
+
+        if not told and until is None:
+            return found({event["metadata"]["uid"]: event for event in self.tenant.list("events.events.k8s.io")})
+        what = ("events.events.k8s.io", "-n", self.tenant.namespace)
+        return watch.wait_for(self.tenant.target, *what, until=found, why=f"{self.name} has Events of {told}")
 
     def columns(self, *options: str) -> dict[str, str]:
         """Return what kubectl get shows, by the heading of the column."""
@@ -162,6 +190,15 @@ class Tenant:
     def list(self, kind: str, selector: str = "") -> "list[dict[str, Any]]":
         """Return the objects of a kind."""
         return list(json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"])
+
+    def pods_until(self, role: str, check: Callable[[Pods], bool], why: str) -> None:
+        """Wait until `check` holds for the pods of a step."""
+        watch.wait_for(
+            self.target,
+            *("pods", "-n", self.namespace, "-l", f"multiarch.build/role={role}"),
+            until=lambda pods: check([*pods.values()]),
+            why=why,
+        )
 
     def secret(self, name: str, kind: str = "Opaque", **data: str) -> None:
         """Make a Secret; '__' in a key stands for '.', '_' for '-'."""

@@ -1,8 +1,12 @@
-"""Waiting for what a cluster says, as it says it: nothing here polls or sleeps."""
+"""Waiting for what a cluster says, as it says it: nothing here polls or sleeps.
+
+No test depends on how fast the machine is: it gives up only when nothing changes any more.
+"""
 
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +14,11 @@ from typing import Any, TypeVar
 
 from hack.target import Target
 
+PATIENCE = 240.0
+"""Seconds without any change after which a test gives up: several times what the slowest step takes on a slow machine.
+It bounds how long a test hangs, and says nothing about how fast anything has to be."""
+LONGEST = 780.0
+"""Seconds after which a test gives up though things still change; pytest ends it at 900."""
 T = TypeVar("T")
 Objects = Mapping[str, dict[str, Any]]
 """The latest state of each object by its uid; what was deleted is not there."""
@@ -24,34 +33,68 @@ class Change:
     object: dict[str, Any]
 
 
+class _Limit:
+    """Ends a process that has printed nothing for some seconds, or goes on for much longer than that."""
+
+    def __init__(self, process: "subprocess.Popen[str]", idle: float, longest: float) -> None:
+        self._process, self._idle, self._end = process, idle, time.monotonic() + longest
+        self._timer = self._start()
+
+    def _start(self) -> threading.Timer:
+        timer = threading.Timer(max(0.0, min(self._idle, self._end - time.monotonic())), self._process.terminate)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def renew(self) -> None:
+        """Count from now on: something has happened."""
+        self.cancel()
+        self._timer = self._start()
+
+    def cancel(self) -> None:
+        """Let the process go on."""
+        self._timer.cancel()
+
+
 @contextmanager
-def watching(target: Target, *what: str, seconds: float) -> Iterator[Iterator[Change]]:
-    """Yield the changes of `what` (arguments of kubectl get), what exists first, until `seconds` are over."""
-    command = ["kubectl", "get", *what, "--watch", "--output-watch-events", "-o", "json"]
-    with subprocess.Popen(command, env=target.environment, stdout=subprocess.PIPE, text=True) as process:
-        limit = threading.Timer(seconds, process.terminate)
-        limit.start()
+def _lines(target: Target, *argv: str, idle: float, longest: float) -> Iterator[Iterator[str]]:
+    """Yield the lines that a program prints, until it is silent for `idle` seconds or `longest` are over."""
+    with subprocess.Popen(argv, env=target.environment, stdout=subprocess.PIPE, text=True) as process:
+        limit = _Limit(process, idle, longest)
+
+        def lines() -> Iterator[str]:
+            assert process.stdout is not None
+            for line in process.stdout:
+                limit.renew()
+                yield line
+
         try:
-            yield _changes(process)
+            yield lines()
         finally:
             limit.cancel()
             process.terminate()
 
 
-def _changes(process: "subprocess.Popen[str]") -> Iterator[Change]:
-    assert process.stdout is not None
-    for line in process.stdout:  # an event a line, not indented as kubectl prints objects elsewhere
-        change = json.loads(line)
-        yield Change(change["type"], change["object"])
+@contextmanager
+def watching(
+    target: Target, *what: str, seconds: float = PATIENCE, longest: float = LONGEST
+) -> Iterator[Iterator[Change]]:
+    """Yield the changes of `what` (arguments of kubectl get), what exists first, until there are none for `seconds`."""
+    command = ("kubectl", "get", *what, "--watch", "--output-watch-events", "-o", "json")
+    with _lines(target, *command, idle=seconds, longest=longest) as lines:
+        # An event a line, not indented as kubectl prints objects elsewhere.
+        yield (Change(change["type"], change["object"]) for change in map(json.loads, lines))
 
 
 def wait_for(
-    target: Target, *what: str, until: Callable[[Objects], T | None], seconds: float = 120, why: str = ""
+    target: Target, *what: str, until: Callable[[Objects], T | None], seconds: float = PATIENCE, why: str = ""
 ) -> T:
     """Return the first true value that `until` gives for the objects that `what` (of kubectl get) names.
 
-    It is asked again after each change; a watch that finds nothing asks nobody.
+    It is asked again after each change; a watch that finds nothing asks nobody. It fails when nothing has changed for
+    `seconds`: as long as there is progress, a slow machine only takes longer.
     """
+    started = time.monotonic()
     objects: dict[str, dict[str, Any]] = {}
     with watching(target, *what, seconds=seconds) as changes:
         for change in changes:
@@ -63,12 +106,16 @@ def wait_for(
             if value := until(objects):
                 return value
     last = json.dumps([entry.get("status") for entry in objects.values()], indent=1)
-    raise AssertionError(f"not within {seconds:.0f} s: {why or ' '.join(what)}; last seen: {last}")
+    took = time.monotonic() - started
+    raise AssertionError(f"not within {took:.0f} s: {why or ' '.join(what)}; last seen: {last}")
 
 
-def gone(target: Target, *what: str, seconds: float = 60) -> None:
+def gone(target: Target, *what: str, seconds: float = PATIENCE) -> None:
     """Wait until there is nothing any more that `what` (of kubectl get) names."""
     target.kubectl("wait", *what, "--for=delete", f"--timeout={seconds:.0f}s")
+
+
+_FOR_EVER = 24 * 3600.0
 
 
 @dataclass
@@ -84,10 +131,10 @@ class Recorder:
 
 
 @contextmanager
-def recording(target: Target, *what: str, seconds: float = 600) -> Iterator[Recorder]:
+def recording(target: Target, *what: str) -> Iterator[Recorder]:
     """Record in the background what `what` (of kubectl get) shows, until the block ends."""
     recorder = Recorder()
-    with watching(target, *what, seconds=seconds) as changes:
+    with watching(target, *what, seconds=_FOR_EVER, longest=_FOR_EVER) as changes:
 
         def record() -> None:
             for change in changes:
@@ -99,15 +146,7 @@ def recording(target: Target, *what: str, seconds: float = 600) -> Iterator[Reco
         yield recorder
 
 
-def following(target: Target, *what: str, seconds: float) -> Iterator[str]:
-    """Yield the lines of a log (arguments of kubectl logs) as they come, until it ends or `seconds` are over."""
-    command = ["kubectl", "logs", "--follow", *what]
-    with subprocess.Popen(command, env=target.environment, stdout=subprocess.PIPE, text=True) as process:
-        limit = threading.Timer(seconds, process.terminate)
-        limit.start()
-        try:
-            assert process.stdout is not None
-            yield from process.stdout
-        finally:
-            limit.cancel()
-            process.terminate()
+def following(target: Target, *what: str, seconds: float = PATIENCE) -> Iterator[str]:
+    """Yield the lines of a log (arguments of kubectl logs) as they come, until it ends or is silent for `seconds`."""
+    with _lines(target, "kubectl", "logs", "--follow", *what, idle=seconds, longest=LONGEST) as lines:
+        yield from lines

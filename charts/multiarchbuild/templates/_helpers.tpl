@@ -78,6 +78,24 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ merge (fromYaml (include "multiarchbuild.qemuSelector" .)) (fromYaml (include "multiarchbuild.labels" .)) | toYaml }}
 {{- end -}}
 
+{{- define "multiarchbuild.profileName" -}}
+{{- include "multiarchbuild.fullname" . }}-profile
+{{- end -}}
+
+{{- /* Of the seccomp profile: api/nodes.py. */ -}}
+{{- define "multiarchbuild.profileVersion" -}}
+1
+{{- end -}}
+
+{{- define "multiarchbuild.profileSelector" -}}
+app.kubernetes.io/name: multiarchbuild-profile
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "multiarchbuild.profileLabels" -}}
+{{ merge (fromYaml (include "multiarchbuild.profileSelector" .)) (fromYaml (include "multiarchbuild.labels" .)) | toYaml }}
+{{- end -}}
+
 {{- /* The hardened context of every container that needs no rights on its node. */ -}}
 {{- define "multiarchbuild.restricted" -}}
 allowPrivilegeEscalation: false

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import StoredModel
+from .base import Model
 
 
 class ConditionType(StrEnum):
@@ -23,7 +23,7 @@ class ConditionType(StrEnum):
     TAG_CONFLICT = "TagConflict"
 
 
-class Condition(StoredModel):
+class Condition(Model):
     """One observation, as `metav1.Condition`."""
 
     type: Annotated[str, Field(max_length=316)]

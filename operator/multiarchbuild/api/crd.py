@@ -5,8 +5,9 @@ is narrower than JSON Schema: no references, no `null`, no titles, and bounds be
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .base import KNOWN
+from .reasons import Reason
+from .record import schema
 from .reference import markdown
 from .resource import GROUP, KIND, PLURAL, SHORT_NAME, VERSION
 from .schema import VALIDATIONS
@@ -119,9 +123,18 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Schema]) -> S
         schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if (default := _default(node.get("default"), schema)) is not None:
         schema["default"] = default
+    if (known := schema.pop(KNOWN, None)) is not None:
+        schema["description"] = f"{schema['description']} {_values(known)}"
     if "description" in schema:
         schema["description"] = " ".join(schema["description"].split())
     return {key: schema[key] for key in sorted(schema, key=_position)}
+
+
+def _values(known: Sequence[str]) -> str:
+    """Return what is said of values to which a newer operator may add."""
+    if list(known) == list(Reason):
+        return "One of the reasons in troubleshooting.md, or one of a newer operator."
+    return f"One of {', '.join(known)}, or what a newer operator writes."
 
 
 _NOT_STRUCTURAL = frozenset({"title", "anyOf", "additionalProperties", "default"})
@@ -179,6 +192,7 @@ def files() -> dict[Path, str]:
         root / "crds" / f"{GROUP}_{PLURAL}.yaml": f"{_GENERATED}{_yaml(crd())}",
         root / "charts" / "multiarchbuild" / "templates" / "crds.yaml": _template(),
         root / "docs" / "reference.md": markdown(crd()),
+        root / "docs" / "schemas" / "record.v1.json": f"{json.dumps(schema(), indent=2, ensure_ascii=False)}\n",
     }
 
 

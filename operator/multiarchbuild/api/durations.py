@@ -4,17 +4,36 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from .schema import matches
+from .schema import Rule, matches
 
 _PATTERN = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
+
+
+def _understood(text: str) -> str:
+    if not re.fullmatch(_PATTERN, text):
+        raise PydanticCustomError("duration_unknown", "is not a duration of hours, minutes and seconds")
+    return text
+
 
 Duration = Annotated[
     str,
     Field(min_length=2, max_length=24),
+    AfterValidator(_understood),
     matches(_PATTERN, "a duration consists of hours, minutes and seconds: write 90s, 30m or 1h30m"),
 ]
+
+
+Expiry = Annotated[
+    Duration,
+    Rule(
+        f"!self.matches(r'^{_PATTERN}$') || duration(self) >= duration('1h')",
+        "must be at least 1h: a run that goes on may need what it deletes",
+    ),
+]
+"""How long something is kept that nothing uses any more."""
 
 
 def parse_duration(text: str) -> timedelta:

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import StoredModel
+from .base import Model
+from .identity import Identities
 from .spec import Spec
 
 
-class Registry(StoredModel):
+class Registry(Model):
     """How one registry is reached (operator policy)."""
 
     host: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
@@ -21,7 +22,7 @@ class Registry(StoredModel):
     """PEM certificates that are trusted for this registry, besides the system's and those for all."""
 
 
-class Inputs(StoredModel):
+class Inputs(Model):
     """Everything that the steps of one run have in common."""
 
     namespace: str
@@ -40,3 +41,11 @@ class Inputs(StoredModel):
     """What reads the Dockerfile (policy): empty for what its `# syntax=` line names; `builtin`; or an image."""
     sbom_generator: str = ""
     """Image that makes SBOMs (policy)."""
+    proxy: dict[str, str] = Field(default_factory=dict)
+    """HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the RUNs (policy); none without a proxy."""
+    identities: Identities = Identities()
+    """Where the providers of identities are (policy)."""
+    traced: bool = False
+    """Whether BuildKit sends traces (policy)."""
+    builder_id: str = ""
+    """URI of who vouches for the builders, in signed provenance (policy)."""

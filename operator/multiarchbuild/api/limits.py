@@ -4,14 +4,22 @@ from typing import Final
 
 MESSAGE: Final = 2048
 LOG_TAIL: Final = 4096
+CAUSE: Final = 512
+BASE: Final = 460
+"""`registry/repository:tag@sha256:…`"""
+BASES: Final = 8
 FAILED_ATTEMPT: Final = 256
 """Of the message of an attempt that was followed by another."""
 FAILED_ATTEMPTS: Final = 3
+WARNING: Final = 256
+WARNINGS: Final = 5
+CHANGED: Final = 512
 AUTHOR: Final = 256
 REF: Final = 255
 TAG: Final = 128
 """Also the limit of the OCI Distribution Specification, "Pulling manifests"."""
 TAGS: Final = 16
+DESTINATIONS: Final = 8
 PLATFORM: Final = 32
 PLATFORMS: Final = 16
 URL: Final = 2048

@@ -3,10 +3,10 @@
 A reason is CamelCase and never changes its meaning (Kubernetes API conventions, "typical status properties").
 """
 
-from enum import StrEnum
+from .base import OpenEnum
 
 
-class Reason(StrEnum):
+class Reason(OpenEnum):
     """The closed set of reasons. `docs/troubleshooting.md` has an entry for each."""
 
     # Going on
@@ -21,6 +21,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     RETRYING = "Retrying"
     SOURCE_NOT_READY = "SourceNotReady"
+    PARENT_NOT_READY = "ParentNotReady"
 
     # Ended well
     SUCCEEDED = "Succeeded"
@@ -31,6 +32,7 @@ class Reason(StrEnum):
 
     # The user's to mend: never retried
     INVALID_SPEC = "InvalidSpec"
+    OPERATOR_OUTDATED = "OperatorOutdated"
     POLICY_DENIED = "PolicyDenied"
     TAG_CONFLICT = "TagConflict"
     GIT_REF_NOT_FOUND = "GitRefNotFound"
@@ -38,6 +40,7 @@ class Reason(StrEnum):
     GIT_REPOSITORY_NOT_FOUND = "GitRepositoryNotFound"
     GIT_HOST_KEY_REJECTED = "GitHostKeyRejected"
     GIT_LFS_FAILED = "GitLfsFailed"
+    GIT_FAILED = "GitFailed"
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_DENIED = "SourceDenied"
     SOURCE_CHECKSUM_MISMATCH = "SourceChecksumMismatch"
@@ -45,6 +48,7 @@ class Reason(StrEnum):
     CERTIFICATE_UNTRUSTED = "CertificateUntrusted"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
+    IDENTITY_DENIED = "IdentityDenied"
     DOCKERFILE_NOT_FOUND = "DockerfileNotFound"
     DOCKERFILE_INVALID = "DockerfileInvalid"
     TARGET_NOT_FOUND = "TargetNotFound"
@@ -54,7 +58,9 @@ class Reason(StrEnum):
     SBOM_GENERATOR_FAILED = "SbomGeneratorFailed"
     BUILD_FAILED = "BuildFailed"
     OUT_OF_MEMORY = "OutOfMemory"
+    OUT_OF_DISK = "OutOfDisk"
     PUSH_DENIED = "PushDenied"
+    REGISTRY_REFUSED = "RegistryRefused"
     BUILDER_UNSUPPORTED = "BuilderUnsupported"
     TIMED_OUT = "TimedOut"
     POD_REJECTED = "PodRejected"
@@ -62,8 +68,10 @@ class Reason(StrEnum):
     # Infrastructure: retried within `spec.retries`
     GIT_UNREACHABLE = "GitUnreachable"
     SOURCE_UNREACHABLE = "SourceUnreachable"
+    IDENTITY_UNAVAILABLE = "IdentityUnavailable"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     REGISTRY_ERROR = "RegistryError"
+    TAG_MOVED = "TagMoved"
     SCHEDULING_TIMED_OUT = "SchedulingTimedOut"
     BUILDER_LOST = "BuilderLost"
     BUILDER_EVICTED = "BuilderEvicted"
@@ -76,13 +84,52 @@ class Reason(StrEnum):
         """Whether the same inputs may succeed on another try without anybody changing anything."""
         return self in _RETRYABLE
 
+    @property
+    def leaves_builder_usable(self) -> bool:
+        """Whether a builder that has failed so is as good as one that has built: the Dockerfile is to blame."""
+        return self in _OF_THE_DOCKERFILE
 
+    @property
+    def may_be_of_kept_builder(self) -> bool:
+        """Whether a new pod may do what a kept builder has failed at: its disk is full, or its Secrets are old."""
+        return self in _OF_A_KEPT_BUILDER
+
+
+_OF_THE_DOCKERFILE = frozenset(
+    {
+        Reason.DOCKERFILE_NOT_FOUND,
+        Reason.DOCKERFILE_INVALID,
+        Reason.TARGET_NOT_FOUND,
+        Reason.BASE_IMAGE_NOT_FOUND,
+        Reason.BUILD_FAILED,
+    }
+)
+_OF_A_KEPT_BUILDER = frozenset(
+    {
+        # Memory and disk are what other builds have left of them.
+        Reason.OUT_OF_DISK,
+        Reason.OUT_OF_MEMORY,
+        # The kubelet updates a mounted Secret within about two minutes. Servers say "not found" where a login is wrong.
+        Reason.GIT_AUTHENTICATION_FAILED,
+        Reason.GIT_REPOSITORY_NOT_FOUND,
+        Reason.GIT_HOST_KEY_REJECTED,
+        Reason.SOURCE_DENIED,
+        Reason.SOURCE_NOT_FOUND,
+        Reason.SECRET_NOT_FOUND,
+        Reason.SECRET_INVALID,
+        Reason.IDENTITY_DENIED,
+        Reason.BASE_IMAGE_DENIED,
+        Reason.PUSH_DENIED,
+    }
+)
 _RETRYABLE = frozenset(
     {
         Reason.GIT_UNREACHABLE,
         Reason.SOURCE_UNREACHABLE,
+        Reason.IDENTITY_UNAVAILABLE,
         Reason.REGISTRY_UNREACHABLE,
         Reason.REGISTRY_ERROR,
+        Reason.TAG_MOVED,
         Reason.SCHEDULING_TIMED_OUT,
         Reason.BUILDER_LOST,
         Reason.BUILDER_EVICTED,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .reasons import Reason
 from .resource import CANCEL_ANNOTATION, FLUX_RECONCILE_ANNOTATION, GROUP, KIND, REBUILD_ANNOTATION, VERSION
 from .schema import VALIDATIONS
 
@@ -18,7 +17,7 @@ breaks a rule or bound named here, and fills in the defaults.
 |---|---|
 | `{REBUILD_ANNOTATION}` | A time (RFC 3339). Each new value starts one run. |
 | `{CANCEL_ANNOTATION}` | The id of a run, as in `status.run.id`. Ends that run. |
-| `{FLUX_RECONCILE_ANNOTATION}` | Set by `flux reconcile`; echoed in `status.lastHandledReconcileAt`. |
+| `{FLUX_RECONCILE_ANNOTATION}` | Each new value: look at the source; echoed in `status.lastHandledReconcileAt`. |
 """
 
 
@@ -70,9 +69,7 @@ def _type(field: Mapping[str, Any]) -> str:
 
 def _bounds(field: Mapping[str, Any]) -> str:
     said = []
-    if field.get("enum") == list(Reason):
-        said.append("one of the [reasons](troubleshooting.md)")
-    elif "enum" in field:
+    if "enum" in field:
         said.append("one of " + ", ".join(f"`{value}`" if value else "empty" for value in field["enum"]))
     if "minimum" in field and "maximum" in field:
         said.append(f"{field['minimum']} to {field['maximum']}")
@@ -89,4 +86,5 @@ def _plain(default: object) -> str:
 
 
 def _cell(text: str) -> str:
+    text = text.replace("reasons in troubleshooting.md", "[reasons](troubleshooting.md)")
     return text.replace("|", r"\|").replace("<", "&lt;")

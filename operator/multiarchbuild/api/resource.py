@@ -5,15 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import StoredModel
+from . import group
+from .base import Model
 from .spec import Spec
 from .status import Status
 
-GROUP = "multiarch.build"
-VERSION = "v1alpha1"
-KIND = "MultiArchBuild"
-PLURAL = "multiarchbuilds"
-SHORT_NAME = "mab"
+GROUP, VERSION = group.GROUP, group.VERSION
+KIND, PLURAL, SHORT_NAME = group.KIND, group.PLURAL, group.SHORT_NAME
 
 REBUILD_ANNOTATION = f"{GROUP}/rebuild-requested-at"
 """Annotation whose value, an RFC 3339 time, asks for a run."""
@@ -22,8 +20,11 @@ CANCEL_ANNOTATION = f"{GROUP}/cancel"
 FLUX_RECONCILE_ANNOTATION = "reconcile.fluxcd.io/requestedAt"
 """Flux's request to reconcile; echoed in status.lastHandledReconcileAt."""
 
+READ_ANNOTATIONS = (REBUILD_ANNOTATION, CANCEL_ANNOTATION, FLUX_RECONCILE_ANNOTATION)
+"""Every annotation of a build that a decision looks at."""
 
-class Metadata(StoredModel):
+
+class Metadata(Model):
     """What the operator reads of the metadata."""
 
     name: str
@@ -35,7 +36,7 @@ class Metadata(StoredModel):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
-class MultiArchBuild(StoredModel):
+class MultiArchBuild(Model):
     """One source that becomes one image for several platforms."""
 
     metadata: Metadata

@@ -17,7 +17,7 @@ _LABEL_VALUE = "([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?"
 Quantity = Annotated[
     str | int,
     Keyword("x-kubernetes-int-or-string", value=True),
-    Keyword("pattern", r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"),
+    Keyword("pattern", r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?0*[0-9]{1,3})?$"),
     Keyword("minimum", 0),
     Keyword("maxLength", 32),
 ]
@@ -35,15 +35,14 @@ LabelKey = Annotated[
     matches(_LABEL_KEY, "a label key is <name> or <domain>/<name>, such as kubernetes.io/os"),
 ]
 
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    matches(_LABEL_VALUE, "a label value consists of letters, digits, '-', '_' and '.'"),
+]
+
 NodeLabels = Annotated[
-    dict[
-        str,
-        Annotated[
-            str,
-            Field(max_length=63),
-            matches(_LABEL_VALUE, "a label value consists of letters, digits, '-', '_' and '.'"),
-        ],
-    ],
+    dict[str, LabelValue],
     Field(max_length=32),
     keys_match(_LABEL_KEY, "a label key is <name> or <domain>/<name>, such as kubernetes.io/os", longest=317),
     Rule(
@@ -175,6 +174,36 @@ class Affinity(Model):
     """Node affinity, as in a Pod."""
 
 
+_OWN_KEYS = Rule(
+    "self.all(k, !k.matches(r'^([a-z0-9.-]+\\.)?multiarch\\.build/') && k != 'app.kubernetes.io/managed-by')",
+    "keys of multiarch.build and app.kubernetes.io/managed-by belong to the operator: choose another key",
+)
+PodLabels = Annotated[
+    dict[str, LabelValue],
+    Field(max_length=16),
+    keys_match(_LABEL_KEY, "a label key is <name> or <domain>/<name>, such as kueue.x-k8s.io/queue-name", longest=317),
+    _OWN_KEYS,
+]
+PodAnnotations = Annotated[
+    dict[str, Annotated[str, Field(max_length=1024)]],
+    Field(max_length=16),
+    keys_match(_LABEL_KEY, "an annotation key is <name> or <domain>/<name>, such as example.com/team", longest=317),
+    _OWN_KEYS,
+]
+
+
+class BuilderMetadata(Model):
+    """Labels and annotations of each builder's pod, for what acts upon pods: a queue such as Kueue, cost reports.
+
+    The operator's policy (`buildMetadata`) says which keys a build may set.
+    """
+
+    labels: PodLabels = Field(default_factory=dict)
+    """Labels, such as kueue.x-k8s.io/queue-name: builds."""
+    annotations: PodAnnotations = Field(default_factory=dict)
+    """Annotations."""
+
+
 class Override(Model):
     """What differs for one platform."""
 
@@ -238,6 +267,11 @@ class Scheduling(Model):
     """ServiceAccount of the pods, for workload identity; its token is not mounted."""
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods."""
+    pod_metadata: BuilderMetadata = BuilderMetadata()
+    """Labels and annotations of each builder's pod."""
+    keep_builder: Duration | None = None
+    """How long a builder stays after a run, to serve the next run of this build and platform with what it has in its
+    cache; 0s: not at all. By default, and at most, what the operator's policy says (keptBuilders)."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=16), MapBy("platform")] = ()
     """What differs for single platforms."""
 

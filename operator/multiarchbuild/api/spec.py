@@ -1,16 +1,22 @@
 """`spec` of a MultiArchBuild: which source becomes which image for which platforms."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from . import limits
 from .base import Model
-from .durations import Duration, parse_duration
+from .durations import Duration, Expiry, parse_duration
+from .formats import CompressionType, Format
+from .identity import Identity
 from .names import NO_NUL, ImageRepository, KeyRef, NameRef, relative_path
 from .platforms import SUPPORTED
+from .provenance import Provenance
+from .rebuild import Rebuild
 from .scheduling import Scheduling
 from .schema import SET, MapBy, Rule, keys_match, matches, model_rules
 from .source import Source
@@ -28,6 +34,9 @@ DEFAULT_TIMEOUT = "1h"
 """Time for a whole run where neither spec nor the operator's policy says another."""
 
 _PLACEHOLDER = rf"\{{({'|'.join(PLACEHOLDERS)})\}}"
+
+MAX_SPEC_BYTES: Final = 256 * 1024
+"""Bytes of a spec as JSON without inline files: the bounds of its fields allow more than the run's ConfigMap holds."""
 
 Text = Annotated[str, Field(max_length=4096), NO_NUL]
 
@@ -67,6 +76,10 @@ class Network(StrEnum):
 
     DEFAULT = "default"
     NONE = "none"
+
+
+PARENT_SCHEME = "multiarchbuild://"
+"""How a named context begins that is the image of another MultiArchBuild."""
 
 
 class Build(Model):
@@ -111,8 +124,9 @@ class Build(Model):
                 Field(max_length=2048),
                 NO_NUL,
                 matches(
-                    r"(docker-image|https?)://[^\s]+",
-                    "each value must begin with docker-image://, http:// or https://",
+                    r"((docker-image|https?)://[^\s]+|multiarchbuild://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)",
+                    "each value must begin with docker-image://, http:// or https://, or be multiarchbuild:// and the "
+                    "name of a MultiArchBuild in the same namespace",
                 ),
             ],
         ],
@@ -122,9 +136,40 @@ class Build(Model):
             "each name must be that of a stage or image in lower case, of at most 128 characters",
         ),
     ] = Field(default_factory=dict)
-    """Named contexts, as `--build-context`; a name replaces the stage or image of that name."""
+    """Named contexts, as `--build-context`; a name replaces the stage or image of that name. multiarchbuild://NAME is
+    the image that the MultiArchBuild of this name, in the same namespace, has published last; when it publishes another
+    one, this one is built again."""
+    identity: (
+        Annotated[
+            Identity,
+            Rule(
+                "has(self.registries) && size(self.registries) > 0",
+                "name the hosts of the base images' registries in build.identity.registries",
+            ),
+        ]
+        | None
+    ) = None
+    """Identity that logs in to the registries of base images, those in `registries`."""
     network: Network = Network.DEFAULT
     """Network of the RUN instructions; with none they have no network."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the MultiArchBuilds whose images this one is built from."""
+        named = (value for value in self.contexts.values() if value.startswith(PARENT_SCHEME))
+        return tuple(sorted({value.removeprefix(PARENT_SCHEME) for value in named}))
+
+    def with_parents(self, images: Mapping[str, str]) -> Self:
+        """Return what BuildKit is told, where `images` are those of the parents by their names."""
+        if not self.parents:
+            return self
+        contexts = {
+            name: f"docker-image://{images[value.removeprefix(PARENT_SCHEME)]}"
+            if value.startswith(PARENT_SCHEME)
+            else value
+            for name, value in self.contexts.items()
+        }
+        return self.model_copy(update={"contexts": contexts})
 
 
 class Signing(Model):
@@ -135,8 +180,55 @@ class Signing(Model):
     generate-key-pair k8s://NAMESPACE/NAME` makes it; a key in PKCS#8 does as well."""
 
 
+class Compression(Model):
+    """How the layers of the image are compressed, as BuildKit's exporter takes it; those of the cache too."""
+
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "!has(self.level) || self.type != 'Uncompressed'",
+                "layers that are not compressed have no level: remove compression.level",
+                field=".level",
+            ),
+            Rule(
+                "!has(self.level) || self.level <= 9 || self.type == 'Zstd' || self.type == 'Uncompressed'",
+                "Gzip and Estargz have the levels 0 to 9: lower compression.level, or use Zstd, which has 0 to 22",
+                field=".level",
+            ),
+        )
+    )
+
+    type: CompressionType
+    """Gzip, which everything reads; Zstd, which is smaller and faster; Estargz for lazy pulling; or Uncompressed."""
+    level: Annotated[int, Field(ge=0, le=22)] | None = None
+    """How hard to try: 0 to 9 for Gzip and Estargz, 0 to 22 for Zstd; by default what BuildKit takes."""
+    force: bool = False
+    """Compress the layers of base images, and those from a cache, anew as well; else they stay as they are."""
+
+
+class Destination(Model):
+    """A further repository for the same image."""
+
+    image: ImageRepository
+    """Repository, without tag, such as mirror.example.com/team-a/app."""
+    secret_refs: Annotated[tuple[NameRef, ...], Field(max_length=16), MapBy("name")] = ()
+    """Secrets of type kubernetes.io/dockerconfigjson, to pull from it and push to it."""
+    identity: Identity | None = None
+    """Identity of a cloud that logs in to its registry, instead of a Secret."""
+
+
 class Output(Model):
     """Where the image goes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "!has(self.destinations) || self.destinations.all(each, each.image != self.image)",
+                "output.image is the first destination: name only further ones in output.destinations",
+                field=".destinations",
+            ),
+        )
+    )
 
     image: ImageRepository
     """Repository to push to, without tag, such as registry.example.com/team-a/app."""
@@ -167,9 +259,25 @@ class Output(Model):
     """Tags that move to the index once it is verified. {commit}, {shortCommit}, {ref}, {date}, {time} and {run} are
     replaced; an empty list pushes by digest alone."""
     annotations: Labels = Field(default_factory=dict)
-    """Annotations of the index."""
+    """Annotations of the index, or of the manifest where format is Manifest."""
+    compression: Compression | None = None
+    """How layers are compressed; by default those of base images stay as they are and new ones are gzip."""
+    format: Format = Format.INDEX
+    """What the tags name: an index, or with one platform and no attestations also the manifest of the only image."""
+    child_tags: bool = False
+    """Give what an index lists tags too, such as latest-arm64 and latest-arm64-attestation beside latest: for
+    registries whose cleanup deletes what has no tag, also where an index names it."""
     secret_refs: Annotated[tuple[NameRef, ...], Field(max_length=16), MapBy("name")] = ()
     """Secrets of type kubernetes.io/dockerconfigjson, for push, pull and cache."""
+    identity: Identity | None = None
+    """Identity of a cloud that logs in to the registry of output.image, instead of a Secret; for the cache, sources and
+    base images in that registry too."""
+    destinations: Annotated[tuple[Destination, ...], Field(max_length=limits.DESTINATIONS), MapBy("image")] = ()
+    """Further repositories, in the same or other registries, that get the same image under the same tags. No tag moves
+    anywhere before all have it."""
+    expire: Expiry | None = None
+    """How long, at least, an index that this build has published stays in output.image once no tag names it, such as
+    720h. It is deleted after a later run. By default nothing is; status.history keeps its images."""
     signing: Signing | None = None
     """Key that signs the index before any tag moves to it; by default nothing is signed."""
 
@@ -185,19 +293,29 @@ class CacheMode(StrEnum):
 class Cache(Model):
     """The registry cache that runs and platforms share."""
 
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "!has(self.identity) || has(self.repository)",
+                "name the repository that it logs in to: set cache.repository, or remove cache.identity",
+                field=".identity",
+            ),
+        )
+    )
+
     repository: ImageRepository | None = None
     """Repository of the cache; by default what the operator's policy says, else output.image, with tags that begin with
     `cache-`."""
+    identity: Identity | None = None
+    """Identity of a cloud that logs in to cache.repository, where it is another than that of output.image."""
+    expire: Expiry | None = None
+    """How long the cache of a branch stays that no run of this build uses any more, such as 720h. It is deleted after
+    the next run of this build. By default nothing is deleted."""
     mode: CacheMode = CacheMode.MAX
     """Which layers are exported: min those of the image, max those of every stage; disabled uses no cache."""
-
-
-class Provenance(StrEnum):
-    """How much the provenance attestation tells (SLSA, by BuildKit)."""
-
-    MIN = "min"
-    MAX = "max"
-    DISABLED = "disabled"
+    import_: Annotated[bool, Field(alias="import")] = True
+    """Whether steps may come from the cache. With false each one is executed anew, and the cache is written all the
+    same, as with `docker build --no-cache`."""
 
 
 class Attestations(Model):
@@ -207,6 +325,8 @@ class Attestations(Model):
     """SLSA provenance; max also records build arguments and the Dockerfile. If reproducible, it tells no times."""
     sbom: bool = False
     """A list of what is in each image (SPDX), made by the generator that the operator's policy names in images.sbom."""
+    record: bool = True
+    """What happened in the run: steps, times, cache, warnings. Whoever may pull the image may read it."""
 
 
 class History(Model):
@@ -216,6 +336,12 @@ class History(Model):
     """Successful runs that are kept."""
     failed: Annotated[int, Field(ge=0, le=10)] = 3
     """Failed, cancelled and superseded runs that are kept."""
+
+
+def _supported(platform: str) -> str:
+    if platform not in SUPPORTED:
+        raise PydanticCustomError("platform_unknown", "is not one of {known}", {"known": ", ".join(SUPPORTED)})
+    return platform
 
 
 class Spec(Model):
@@ -251,6 +377,14 @@ class Spec(Model):
                 "SOURCE_DATE_EPOCH is set from the commit: remove it, or set spec.reproducible to false",
                 field=".build.args",
             ),
+            Rule(
+                "self.output.format != 'Manifest' || size(self.platforms) == 1 && has(self.attestations) && "
+                "self.attestations.provenance == 'disabled' && "
+                "(!has(self.attestations.sbom) || !self.attestations.sbom)",
+                "a manifest has one platform and no attestations: name one platform, set attestations.provenance to "
+                "disabled and attestations.sbom to false, or leave output.format out",
+                field=".output.format",
+            ),
         )
     )
 
@@ -259,6 +393,7 @@ class Spec(Model):
             Annotated[
                 str,
                 Field(max_length=limits.PLATFORM),
+                AfterValidator(_supported),
                 Rule(
                     f"self in [{', '.join(repr(name) for name in SUPPORTED)}]",
                     f"must be one of {', '.join(SUPPORTED)}",
@@ -287,18 +422,31 @@ class Spec(Model):
     attestations: Attestations = Attestations()
     """What is attached to each image about its build."""
     reproducible: bool = True
-    """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 0 for inline sources),
-    rewrite the timestamps of layers, and leave out of provenance what differs between two builds of the same."""
+    """Set SOURCE_DATE_EPOCH from the commit (of archives and artifacts from their newest file, 2 January 1980 for what
+    is older and for inline sources), rewrite the timestamps of layers, and leave out of provenance what differs between
+    two builds of the same."""
     timeout: (
         Annotated[Duration, Rule("!self.matches(r'^[0hms]*$')", "a run needs time: write 90s, 30m or 1h30m")] | None
     ) = None
     """Time for a whole run, such as 90s, 30m or 1h30m; by default 1h, or what the operator's policy says."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """Further tries per step after infrastructure failures; what the user has to mend is never retried."""
+    """Further tries per step after infrastructure failures; failures that need the user's action are never retried."""
+    rebuild: Rebuild = Rebuild()
+    """What starts a run beside the spec, its source and a person."""
     suspend: bool = False
     """Start no new run; a running one goes on to its end."""
     history: History = History()
     """How many ended runs are kept."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        written = self.model_dump_json(by_alias=True, exclude_none=True, exclude={"source": {"inline"}})
+        if (size := len(written.encode())) > MAX_SPEC_BYTES:
+            raise ValueError(
+                f"has {size} bytes as JSON without inline files, of at most {MAX_SPEC_BYTES}: shorten build.args, "
+                "build.labels, output.annotations or scheduling"
+            )
+        return self
 
     @property
     def timeout_delta(self) -> timedelta:

@@ -1,13 +1,12 @@
 """`status` of a MultiArchBuild: from it alone a person can tell what happened, where, when and why."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from . import limits
-from .base import StoredModel
+from .base import Model, OpenEnum, Record
 from .conditions import Condition
 from .reasons import Reason
 from .schema import SET, MapBy
@@ -17,8 +16,15 @@ MAX_BYTES = 64 * 1024
 
 Message = Annotated[str, Field(max_length=limits.MESSAGE)]
 
+Bases = Annotated[
+    tuple[Annotated[str, Field(max_length=limits.BASE)], ...],
+    Field(max_length=limits.BASES, exclude_if=lambda bases: not bases),
+    SET,
+]
+"""Base images that are named by a tag, each as `registry/repository:tag@sha256:…`."""
 
-class Mode(StrEnum):
+
+class Mode(OpenEnum):
     """How a platform was built."""
 
     NATIVE = "Native"
@@ -26,7 +32,7 @@ class Mode(StrEnum):
     CROSS = "Cross"
 
 
-class Phase(StrEnum):
+class Phase(OpenEnum):
     """Where a platform's build stands."""
 
     PENDING = "Pending"
@@ -36,15 +42,50 @@ class Phase(StrEnum):
     STOPPED = "Stopped"
 
 
-class Trigger(StrEnum):
+class BuilderUse(OpenEnum):
+    """Whether a platform was built by the builder that an earlier run has left, or why not."""
+
+    KEPT = "Kept"
+    """By that one."""
+    NONE_KEPT = "NoneKept"
+    """There was none."""
+    TEMPLATE_CHANGED = "TemplateChanged"
+    """Another pod is needed: another node, Secret, cache, resources or policy."""
+    BUSY = "Busy"
+    """It has not ended with the run before."""
+    WORN_OUT = "WornOut"
+    """It has reached keptBuilders.maxAge or keptBuilders.maxRuns of the policy."""
+    NODE_UNUSABLE = "NodeUnusable"
+    """Its node is cordoned, not ready or short of disk."""
+    RESTARTED = "Restarted"
+    """Its buildkitd was started again."""
+    REFUSED = "Refused"
+    """The request could not be handed over: the pod was gone, or the request too large."""
+    NO_ANSWER = "NoAnswer"
+    """It did not begin in time."""
+    LOST = "Lost"
+    """It was lost while it built, or failed for a reason that may be its own."""
+    UNCHANGED = "Unchanged"
+    """None was needed: nothing has changed since the last image."""
+
+
+class Trigger(OpenEnum):
     """Why a run was started."""
 
     SPEC_CHANGED = "SpecChanged"
     SOURCE_CHANGED = "SourceChanged"
     REQUESTED = "Requested"
+    PARENT_PUBLISHED = "ParentPublished"
+    """A MultiArchBuild that this one is built from has published another image."""
+    BASE_IMAGE_CHANGED = "BaseImageChanged"
+    """The tag of a base image means something else than when the image was built."""
+    SCHEDULED = "Scheduled"
+    """rebuild.schedule said so."""
+    RETRIED = "Retried"
+    """The last run failed for its infrastructure, and rebuild.retryInterval has passed."""
 
 
-class Result(StrEnum):
+class Result(OpenEnum):
     """How a run ended."""
 
     SUCCEEDED = "Succeeded"
@@ -53,7 +94,7 @@ class Result(StrEnum):
     SUPERSEDED = "Superseded"
 
 
-class CacheStatus(StoredModel):
+class CacheStatus(Record):
     """How much of a build came from the cache."""
 
     hits: Annotated[int, Field(ge=0)]
@@ -62,7 +103,7 @@ class CacheStatus(StoredModel):
     """Steps of the build."""
 
 
-class SourceStatus(StoredModel):
+class SourceStatus(Model):
     """What exactly a run builds."""
 
     commit: Annotated[str, Field(max_length=64)] | None = None
@@ -79,17 +120,15 @@ class SourceStatus(StoredModel):
     """Revision of a Flux object's artifact."""
     url: Annotated[str, Field(max_length=limits.URL)] | None = None
     """Where Flux serves that artifact."""
+    paths: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
+    """Digest of the files that source.paths names: what does not change it starts no run."""
 
 
-class SourceCheck(StoredModel):
-    """What the last look at a polled source has found."""
+class LookStatus(Model):
+    """Where looks stand at something that may have changed since the last run."""
 
     last_checked_at: datetime | None = None
     """When a look ended last."""
-    commit: Annotated[str, Field(max_length=64)] | None = None
-    """Commit that it found in a git repository."""
-    digest: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
-    """Digest of the artifact that it found in a registry."""
     checks: Annotated[int, Field(ge=0)] = 0
     """Looks that have ended since the run in status.run."""
     pod: Annotated[str, Field(max_length=253)] | None = None
@@ -98,9 +137,32 @@ class SourceCheck(StoredModel):
     """Why the last look failed, or this one does not start."""
     message: Message | None = None
     """What happened and what to do next."""
+    requested: Annotated[str, Field(max_length=64)] | None = None
+    """Value of the annotation reconcile.fluxcd.io/requestedAt, while the look that it asks for has not begun."""
 
 
-class FailedAttempt(StoredModel):
+class BaseImagesCheck(LookStatus):
+    """What the last look at base images has found."""
+
+    moved: Bases = ()
+    """Base images whose tags mean something else by now than when the image in status.image was built: what they are
+    now."""
+
+
+class SourceCheck(LookStatus):
+    """What the last look at a polled source has found."""
+
+    commit: Annotated[str, Field(max_length=64)] | None = None
+    """Commit that it found in a git repository."""
+    digest: Annotated[str, Field(max_length=limits.DIGEST)] | None = None
+    """Digest of the artifact that it found in a registry, or that Flux has."""
+    revision: Annotated[str, Field(max_length=limits.REVISION)] | None = None
+    """Revision of the Flux object's artifact that it has looked at."""
+    skipped: Annotated[bool, Field(exclude_if=lambda skipped: not skipped)] = False
+    """Whether that is another one than the last run has built, and changes nothing that source.paths names."""
+
+
+class FailedAttempt(Record):
     """A try that failed and was followed by another."""
 
     attempt: Annotated[int, Field(ge=1)]
@@ -123,7 +185,7 @@ FailedAttempts = Annotated[
 ]
 
 
-class PlatformStatus(StoredModel):
+class PlatformStatus(Model):
     """One platform of a run."""
 
     platform: Annotated[str, Field(max_length=limits.PLATFORM)]
@@ -142,21 +204,41 @@ class PlatformStatus(StoredModel):
     """Pod of the builder."""
     attempt: Annotated[int, Field(ge=0)] = 0
     """Which try this is, from 1."""
+    builder: BuilderUse | None = None
+    """Whether a kept builder is used, or why not; absent where none is kept."""
     started_at: datetime | None = None
     """When the build step started."""
     finished_at: datetime | None = None
     """When the build step ended."""
     digest: Annotated[str, Field(max_length=71)] | None = None
-    """What the builder pushed."""
+    """Digest of the image's manifest, as status.image has it once it is published."""
+    pushed: Annotated[str, Field(max_length=71)] | None = None
+    """Digest of what BuildKit pushed, which holds the image: an index where there are attestations."""
+    record: Annotated[str, Field(max_length=71)] | None = None
+    """Digest of the blob with what its builder has recorded, of which publish makes the build record."""
     cache: CacheStatus | None = None
     """How much came from the cache."""
     failed_attempts: FailedAttempts = ()
     """The last tries before this one: why there had to be another."""
     log_tail: Annotated[str, Field(max_length=limits.LOG_TAIL)] | None = None
     """Last lines of the log of a failed build."""
+    warnings: Annotated[
+        tuple[Annotated[str, Field(max_length=limits.WARNING)], ...],
+        Field(max_length=limits.WARNINGS, exclude_if=lambda found: not found),
+    ] = ()
+    """The first findings of BuildKit's checks of the Dockerfile, such as a base of another architecture that it names
+    by a constant `FROM --platform`. The log has all of them."""
+
+    bases: Bases = ()
+    """Base images that it was built from, while the image of all platforms is not published."""
+
+    @property
+    def builder_output(self) -> str | None:
+        """Digest of what its builder pushed: in a status of a version that had no `pushed`, that is `digest`."""
+        return self.pushed or self.digest
 
 
-class StepStatus(StoredModel):
+class StepStatus(Model):
     """A step that the whole run has one of: resolve or publish."""
 
     pod: Annotated[str, Field(max_length=253)] | None = None
@@ -173,7 +255,25 @@ class StepStatus(StoredModel):
     """The last tries before this one: why there had to be another."""
 
 
-class RunStatus(StoredModel):
+class ParentImage(Model):
+    """The image of another MultiArchBuild that a run is built from."""
+
+    name: Annotated[str, Field(max_length=253)]
+    """Name of the MultiArchBuild."""
+    ref: Annotated[str, Field(max_length=384)]
+    """Its image by digest."""
+
+
+class Comparison(Model):
+    """Whether a requested run would make the last image again."""
+
+    digest: Annotated[str, Field(max_length=71)]
+    """Digest of that image's index."""
+    changed: Annotated[str, Field(max_length=limits.CHANGED)] | None = None
+    """What is another than it was, or can't be checked: then the run builds."""
+
+
+class RunStatus(Model):
     """The current or the last run."""
 
     id: Annotated[str, Field(max_length=32)]
@@ -188,8 +288,22 @@ class RunStatus(StoredModel):
     """Value of the annotation multiarch.build/rebuild-requested-at that this run answers."""
     source: SourceStatus | None = None
     """What exactly is built."""
+    cause: Annotated[str, Field(max_length=limits.CAUSE)] | None = None
+    """What exactly has started it, where that is another image."""
+    parents: Annotated[
+        tuple[ParentImage, ...], Field(max_length=16, exclude_if=lambda parents: not parents), MapBy("name")
+    ] = ()
+    """Images of the MultiArchBuilds that build.contexts names, as they are built from."""
+    bases: Bases = ()
+    """Base images that were known to have moved when it started: no other run starts for the same."""
+    trace_id: Annotated[str, Field(max_length=32)] | None = None
+    """Id of its trace, where the policy has runs traced."""
+    retry: Annotated[int, Field(ge=0, exclude_if=lambda retry: not retry)] = 0
+    """How many runs in a row rebuild.retryInterval has started, with this one."""
     started_at: datetime
     """When it was started."""
+    queued_at: datetime | None = None
+    """Since when it waited for its turn before, where it had to."""
     finished_at: datetime | None = None
     """When it ended."""
     result: Result | None = None
@@ -198,8 +312,10 @@ class RunStatus(StoredModel):
     """Why it stands where it stands."""
     message: Message | None = None
     """What happened and what to do next."""
+    comparison: Comparison | None = None
+    """With what the run is compared, where it was requested and the spec asks for what the last one has built."""
     resolve: StepStatus | None = None
-    """The step that pins the source."""
+    """The step that pins the source, and compares."""
     platforms: Annotated[
         tuple[PlatformStatus, ...],
         Field(max_length=limits.PLATFORMS),
@@ -210,7 +326,7 @@ class RunStatus(StoredModel):
     """The step that makes the index and moves the tags."""
 
 
-class ImagePlatform(StoredModel):
+class ImagePlatform(Record):
     """One image of the index."""
 
     platform: Annotated[str, Field(max_length=limits.PLATFORM)]
@@ -221,7 +337,7 @@ class ImagePlatform(StoredModel):
     """Compressed bytes of its config and layers."""
 
 
-class ImageStatus(StoredModel):
+class ImageStatus(Record):
     """The last image that was published."""
 
     ref: Annotated[str, Field(max_length=384)]
@@ -234,6 +350,12 @@ class ImageStatus(StoredModel):
         SET,
     ] = ()
     """Tags that were moved to it."""
+    destinations: Annotated[
+        tuple[Annotated[str, Field(max_length=255)], ...],
+        Field(max_length=limits.DESTINATIONS),
+        SET,
+    ] = ()
+    """Further repositories that have it, by the same digest and under the same tags."""
     platforms: Annotated[
         tuple[ImagePlatform, ...],
         Field(max_length=limits.PLATFORMS),
@@ -242,12 +364,18 @@ class ImageStatus(StoredModel):
     """The images of the index."""
     size: Annotated[int, Field(ge=0)] = 0
     """Compressed bytes of all its images."""
+    published_at: datetime | None = None
+    """When its tags were moved."""
     signature: Annotated[str, Field(max_length=71)] | None = None
     """Digest of the manifest with its cosign signatures, which the tag sha256-….sig names, where output.signing has
     signed it."""
+    record: Annotated[str, Field(max_length=71)] | None = None
+    """Digest of the manifest that attaches the build record to the index."""
+    bases: Bases = ()
+    """Base images that it was built from, but for those that the Dockerfile pins: only tags can move."""
 
 
-class HistoryEntry(StoredModel):
+class HistoryEntry(Record):
     """A run that has ended."""
 
     id: Annotated[str, Field(max_length=32)]
@@ -258,6 +386,10 @@ class HistoryEntry(StoredModel):
     """Why."""
     digest: Annotated[str, Field(max_length=71)] | None = None
     """Digest of the index it published."""
+    record: Annotated[str, Field(max_length=71)] | None = None
+    """Digest of the manifest that attaches its build record to that index."""
+    cache: CacheStatus | None = None
+    """How much came from the cache, of all platforms that it has built."""
     commit: Annotated[str, Field(max_length=64)] | None = None
     """Commit it built."""
     started_at: datetime
@@ -266,7 +398,7 @@ class HistoryEntry(StoredModel):
     """When it ended."""
 
 
-class Status(StoredModel):
+class Status(Model):
     """What the operator has observed and done."""
 
     observed_generation: Annotated[int, Field(ge=-1)] = -1
@@ -283,6 +415,8 @@ class Status(StoredModel):
     """The current or the last run."""
     source: SourceCheck | None = None
     """Looks at the source between runs, with source.git.interval or source.oci.interval."""
+    base_images: BaseImagesCheck | None = None
+    """Looks at base images between runs, with rebuild.onBaseImage."""
     platforms: Annotated[str, Field(max_length=16)] | None = None
     """Platforms done and wanted, such as 1/2, for kubectl get."""
     short_digest: Annotated[str, Field(max_length=12)] | None = None

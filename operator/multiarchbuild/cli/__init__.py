@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except CliError as error:
-        sys.stderr.write(f"error: {error}\n")
+        from .console import visible  # noqa: PLC0415
+
+        sys.stderr.write(f"error: {visible(str(error))}\n")
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from multiarchbuild.api.spec import Provenance
+from multiarchbuild.api import formats
+from multiarchbuild.api.provenance import Provenance
 
 from . import errors
-from .console import Format
-from .view import Progress
+from .choices import Format, Progress, offered, output
 
 PROGRAM: Final = "kubectl mab"
 _DESCRIPTION: Final = "Multi-architecture images: build, follow, inspect."
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+_FORMS: Final = (Format.NAME, Format.JSON, Format.YAML, Format.JSONPATH)
 
 Completer = str
 """What completes a value: a key of `complete.SOURCES`."""
@@ -29,8 +31,12 @@ class Command:
     help: str
     parser: argparse.ArgumentParser
     actions: list[argparse.Action] = field(default_factory=list)
+    before: list[argparse.Action] = field(default_factory=list)
+    """Options that may also stand before the command."""
     completers: dict[str, Completer] = field(default_factory=dict)
     """By `dest`, for values that the parser has no choices for."""
+    values: dict[str, list[str]] = field(default_factory=dict)
+    """By `dest`, values to offer for those that a function parses."""
 
     def add(self, *names: str, complete: Completer = "", **options: Any) -> None:
         """Add an argument, as argparse does."""
@@ -49,6 +55,11 @@ def seconds(text: str) -> float:
     return timedelta(hours=hours, minutes=minutes, seconds=rest).total_seconds()
 
 
+def request_timeout(text: str) -> float:
+    """Return the seconds of `--request-timeout`: a duration, or a number of seconds as kubectl takes it."""
+    return float(text) if text.isdecimal() else seconds(text)
+
+
 def commands() -> tuple[argparse.ArgumentParser, list[Command]]:
     """Return the parser and its commands."""
     parser = argparse.ArgumentParser(
@@ -59,6 +70,8 @@ def commands() -> tuple[argparse.ArgumentParser, list[Command]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
+    shared = Command("", "", parser)
+    _access(shared, given=True)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     made = []
     for name, text, define in _COMMANDS:
@@ -66,6 +79,9 @@ def commands() -> tuple[argparse.ArgumentParser, list[Command]]:
         command = Command(name, text, own)
         define(command)
         made.append(command)
+    for command in made:
+        command.before = shared.actions
+        command.completers |= shared.completers
     return parser, made
 
 
@@ -75,12 +91,32 @@ def _exit_codes() -> str:
     return "exit codes:\n" + "\n".join(f"  {line}" for line in told)
 
 
-def _access(command: Command) -> None:
-    command.add(
-        "-n", "--namespace", default="", help="namespace, by default that of the context", complete="namespaces"
+def _access(command: Command, *, given: bool = False) -> None:
+    """Add what kubectl takes before and after each command; `given`: whether the parser has defaults for it.
+
+    A command has none, so that what stands before it is not overwritten.
+    """
+    group = command.parser.add_argument_group("cluster and user, as for kubectl")
+
+    def add(*names: str, default: Any, complete: Completer = "", **options: Any) -> None:
+        action = group.add_argument(*names, default=default if given else argparse.SUPPRESS, **options)
+        command.actions.append(action)
+        if complete:
+            command.completers[action.dest] = complete
+
+    add("-n", "--namespace", default="", help="namespace, by default that of the context", complete="namespaces")
+    add("--context", default="", help="context of the kubeconfig", complete="contexts")
+    add("--kubeconfig", default="", help="path of the kubeconfig", complete="files")
+    add("--as", dest="as_user", default="", metavar="USER", help="user to impersonate")
+    add("--as-group", action="append", default=None, metavar="GROUP", help="group to impersonate; repeatable")
+    add("--as-uid", default="", metavar="UID", help="UID to impersonate")
+    add(
+        "--request-timeout",
+        type=request_timeout,
+        default=0.0,
+        metavar="DURATION",
+        help="how long one request may take, such as 5s; 0 means no limit",
     )
-    command.add("--context", default="", help="context of the kubeconfig", complete="contexts")
-    command.add("--kubeconfig", default="", help="path of the kubeconfig", complete="files")
 
 
 def _name(command: Command) -> None:
@@ -88,7 +124,8 @@ def _name(command: Command) -> None:
 
 
 def _output(command: Command, *forms: Format) -> None:
-    command.add("-o", "--output", choices=[str(form) for form in forms], help="print the result in this form")
+    command.add("-o", "--output", type=output(*forms), metavar="FORM", help=f"one of {', '.join(offered(forms))}")
+    command.values["output"] = [f"{form}=" if form is Format.JSONPATH else str(form) for form in forms]
 
 
 def _following(command: Command, *, default: bool) -> None:
@@ -117,13 +154,17 @@ def _plain_http(command: Command) -> None:
 
 def _list(command: Command) -> None:
     command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
-    _output(command, Format.WIDE, Format.JSON, Format.YAML)
+    command.add("-l", "--selector", default="", metavar="LABELS", help="only builds with these labels, such as team=a")
+    command.add("-w", "--watch", action="store_true", help="then a line for each change, until Ctrl-C")
+    _output(command, Format.WIDE, *_FORMS)
     _access(command)
 
 
 def _status(command: Command) -> None:
     _name(command)
-    _output(command, Format.JSON, Format.YAML)
+    command.add("--steps", action="store_true", help="with each step of the last run that has ended: its build record")
+    _plain_http(command)
+    _output(command, *_FORMS)
     _following(command, default=False)
     _access(command)
 
@@ -177,7 +218,7 @@ def _build(command: Command) -> None:
         metavar="id=ID,secret=NAME/KEY",
         help="key of a Secret in the namespace, for RUN --mount=type=secret; repeatable",
     )
-    add("--no-cache", action="store_true", help="build everything anew, without the registry cache")
+    add("--no-cache", action="store_true", help="run every step again; the cache is still written")
     add("--name", default="", help="name of the MultiArchBuild, by default that of the image")
     add(
         "--registry-secret",
@@ -190,6 +231,25 @@ def _build(command: Command) -> None:
     add(
         "--provenance", choices=[str(each) for each in Provenance], help="how much the provenance tells, by default min"
     )
+    add(
+        "--compression",
+        default="",
+        metavar="TYPE",
+        help="of layers: gzip, zstd, estargz or uncompressed; with ,level=N and ,force=true as buildx has them",
+    )
+    command.values["compression"] = [str(each).lower() for each in formats.CompressionType]
+    add(
+        "--format",
+        choices=[str(each).lower() for each in formats.Format],
+        help="what the tags name, by default an index",
+    )
+    add(
+        "--destination",
+        action="append",
+        default=[],
+        metavar="REPOSITORY",
+        help="repository that gets the image too; with ,secret=NAME for its Secret; repeatable",
+    )
     add("--sbom", action="store_true", help="attach an SBOM to each image")
     add(
         "--source-repository",
@@ -197,17 +257,18 @@ def _build(command: Command) -> None:
         metavar="REPOSITORY",
         help="where the folder is pushed, by default the image's",
     )
+    add("--keep-git-dir", action="store_true", help="take .git along, which is left out otherwise")
     _plain_http(command)
     add("--force-conflicts", action="store_true", help="take over fields that another owner has set")
     add("--dry-run", action="store_true", help="print the resource; push and create nothing")
-    _output(command, Format.JSON, Format.YAML)
+    _output(command, *_FORMS)
     _following(command, default=True)
     _access(command)
 
 
 def _rebuild(command: Command) -> None:
     _name(command)
-    _output(command, Format.JSON, Format.YAML)
+    _output(command, *_FORMS)
     _following(command, default=False)
     _access(command)
 
@@ -221,8 +282,59 @@ def _inspect(command: Command) -> None:
     command.add(
         "name", metavar="NAME|IMAGE", help="name of a MultiArchBuild, or an image in a registry", complete="builds"
     )
-    _output(command, Format.JSON, Format.YAML)
+    _output(command, Format.JSON, Format.YAML, Format.JSONPATH)
     _plain_http(command)
+    _access(command)
+
+
+def _compare(command: Command) -> None:
+    named = "NAME, NAME@RUN or an image in a registry"
+    command.add("first", metavar="A", help=f"{named}; a NAME alone: its last two runs", complete="builds")
+    command.add("second", metavar="B", nargs="?", default="", help=named, complete="builds")
+    _output(command, Format.JSON, Format.YAML, Format.JSONPATH)
+    _plain_http(command)
+    _access(command)
+
+
+def _ui(command: Command) -> None:
+    command.add("name", metavar="NAME", nargs="?", default="", help="a build whose page is opened", complete="builds")
+    command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
+    command.add("--port", type=int, default=0, help="port of 127.0.0.1, by default one that is free")
+    command.add("--open", action=argparse.BooleanOptionalAction, default=True, help="open it in the browser")
+    _plain_http(command)
+    _access(command)
+
+
+def _report(command: Command) -> None:
+    _name(command)
+    command.add("-o", "--output", default="", metavar="FILE", help="a run as one HTML file", complete="files")
+    command.add("--run", default="", help="with --output the id of the run, by default the last")
+    _plain_http(command)
+    _access(command)
+
+
+def _explain(command: Command) -> None:
+    command.add(
+        "reason",
+        nargs="?",
+        default="",
+        metavar="REASON",
+        help="reason of a condition, such as NoBuilder",
+        complete="reasons",
+    )
+
+
+def _doctor(command: Command) -> None:
+    command.add(
+        "--platform",
+        action="append",
+        default=[],
+        help="platforms that will be built, by default linux/amd64,linux/arm64",
+        complete="platforms",
+    )
+    command.add("--probe", action="store_true", help="start a pod on each node that makes a user namespace")
+    command.add("--before-installation", action="store_true", help="only what the operator will need")
+    _output(command, Format.JSON, Format.YAML, Format.JSONPATH)
     _access(command)
 
 
@@ -239,6 +351,11 @@ _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Command], None]]]] = (
     ("cancel", "end the running run", _request),
     ("suspend", "start no further runs", _request),
     ("resume", "start runs again", _request),
-    ("inspect", "show what the registry has: index, images, attestations", _inspect),
+    ("inspect", "show what the registry has: index, images, attestations, build record", _inspect),
+    ("compare", "say why a run was slower than another, or ran a step again", _compare),
+    ("doctor", "check what builds need: versions, rights, Pod Security, nodes", _doctor),
+    ("report", "print what an issue about a build needs, as Markdown, or write a run as HTML", _report),
+    ("ui", "serve a page about builds on this machine", _ui),
+    ("explain", "say what a reason means and what to do", _explain),
     ("completion", "print the script for shell completion of kubectl-mab", _completion),
 )

@@ -16,11 +16,11 @@ from multiarchbuild.api.status import Result
 
 from . import artifact, compose, console, registry
 from .console import say, size
-from .docker import DockerConfig
+from .docker import Logins
 from .errors import NotFoundError, UsageError
 from .follow import Wanted
 from .kube import Cluster
-from .pack import Context, Packed, pack
+from .pack import Context, Packed, pack, source_date
 from .resource import Build
 
 _SPOOL = 64 * 1024 * 1024
@@ -28,6 +28,7 @@ _SPOOL = 64 * 1024 * 1024
 _FOLDER_ONLY = (
     *("tag", "platform", "target", "build_arg", "label", "annotation", "build_context", "secret", "no_cache", "name"),
     *("registry_secret", "signing_secret", "provenance", "sbom", "source_repository", "plain_http"),
+    *("keep_git_dir", "compression", "format", "destination"),
 )
 
 
@@ -37,9 +38,11 @@ class Prepared:
 
     manifest: dict[str, Any]
     publish: Callable[[], None] = lambda: None
-    """Pushes the source that the manifest names."""
+    """Pushes the source, and corrects its name in the manifest where the registry has it in another compression."""
     request: str | None = None
     """Value of the rebuild annotation in the manifest: a run whatever ran before."""
+    named: bool = True
+    """Whether the user has chosen the name; else it comes from the image."""
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -73,6 +76,8 @@ def submit(prepared: Prepared, cluster: Cluster, *, force: bool) -> Wanted:
         before = Build(cluster.get(name))
     except NotFoundError:
         before = None
+    if before is not None and not prepared.named:
+        _check_same_image(before, manifest["spec"]["output"]["image"])
     prepared.publish()
     after = Build(cluster.apply(manifest, force=force))
     request = prepared.request
@@ -87,6 +92,16 @@ def submit(prepared: Prepared, cluster: Cluster, *, force: bool) -> Wanted:
     elif before.run and before.run.result:
         say(f"{after.namespace}/{name} is unchanged and built; to build it again: kubectl mab rebuild {name}")
     return Wanted(name, request=request)
+
+
+def _check_same_image(before: Build, image: str) -> None:
+    """Keep team-b/api from replacing the build of team-a/api, whose default name is the same."""
+    other = before.spec["output"]["image"]
+    if other != image:
+        raise UsageError(
+            f"{before.namespace}/{before.name} already builds {other}: choose another name for {image} with --name, "
+            f"or pass --name {before.name} to replace it"
+        )
 
 
 def _from_file(arguments: argparse.Namespace) -> Prepared:
@@ -132,25 +147,32 @@ def _from_folder(arguments: argparse.Namespace) -> Prepared:
         signing_secret=arguments.signing_secret,
         provenance=arguments.provenance or "",
         sbom=arguments.sbom,
+        compression=arguments.compression,
+        format=arguments.format or "",
+        destinations=arguments.destination,
         cache=not arguments.no_cache,
     )
     request = _now() if arguments.no_cache else None
     repository = arguments.source_repository or options.output[0]
     # Every option is looked at before anything is packed.
     compose.manifest(options, repository, request=request)
-    context = Context.open(folder, options.dockerfile)
+    context = Context.open(folder, options.dockerfile, keep_git_dir=arguments.keep_git_dir)
+    time = source_date(options.environment)
     with console.stderr().status(f"packing {folder}"):
         content = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_SPOOL))  # noqa: SIM115 - read when pushed
-        packed = pack(context, content)
-    client = registry.client(repository, config := DockerConfig.load(), plain_http=arguments.plain_http)
-    source = f"{client.repository}@{artifact.manifest_of(packed).digest}"
+        packed = pack(context, content, time=time)
+    client = registry.client(repository, config := Logins.load(), plain_http=arguments.plain_http)
+    document = compose.manifest(options, f"{client.repository}@{artifact.manifest_of(packed).digest}", request=request)
 
     def publish() -> None:
         with registry.explained(config), console.stderr().status(f"pushing {size(packed.size)} to {repository}"):
-            artifact.push(client, packed, content)
+            digest = artifact.push(client, packed, content)
+        source = document["spec"]["source"]["oci"]["image"] = f"{client.repository}@{digest}"
         say(_packed(packed, source))
+        if context.leaves_git_out:
+            say(".git is left out; --keep-git-dir takes it along")
 
-    return Prepared(compose.manifest(options, source, request=request), publish, request)
+    return Prepared(document, publish, request, named=bool(arguments.name))
 
 
 def _packed(packed: Packed, source: str) -> str:

@@ -5,9 +5,11 @@ Source: https://github.com/kubernetes/kubernetes/pull/105867: kubectl runs `kube
 """
 
 import argparse
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from multiarchbuild.api.group import GROUP, PLURAL
 from multiarchbuild.api.platforms import SUPPORTED
 
 from .arguments import Command, commands
@@ -18,6 +20,8 @@ _NO_SPACE: Final = 2
 _FOLDERS: Final = 16
 _DEFAULT: Final = 0
 """Directives of cobra's `ShellCompDirective`."""
+_PATIENCE: Final = 2
+"""Seconds that a key press may wait for the API server."""
 
 Candidates = Iterator[tuple[str, str]]
 """Values with what they are."""
@@ -37,16 +41,22 @@ def answer(words: Sequence[str]) -> str:
 
 def _complete(before: Sequence[str], current: str) -> tuple[Candidates, int]:
     _, known = commands()
-    if not before:
+    # What stands before the command is the same for all of them.
+    first = _Words(known[0].before, before)
+    if first.expects is not None:
+        return _values(known[0], first.expects, current, first.given)
+    if not first.others:
+        if current.startswith("-"):
+            return _options(known[0].before), _NO_FILES
         return ((command.name, command.help) for command in known), _NO_FILES
-    command = next((each for each in known if each.name == before[0]), None)
+    command = next((each for each in known if each.name == first.others[0]), None)
     if command is None:
         return iter(()), _NO_FILES
-    state = _Words(command, before[1:])
+    state = _Words(command.actions, first.others[1:], first.given)
     if state.expects is not None:
         return _values(command, state.expects, current, state.given)
     if current.startswith("-"):
-        return _options(command), _NO_FILES
+        return _options(command.actions), _NO_FILES
     if positional := state.positional:
         return _values(command, positional, current, state.given)
     return iter(()), _NO_FILES
@@ -55,12 +65,18 @@ def _complete(before: Sequence[str], current: str) -> tuple[Candidates, int]:
 class _Words:
     """What the words before the current one leave to be completed."""
 
-    def __init__(self, command: Command, words: Sequence[str]) -> None:
-        by_option = {option: action for action in command.actions for option in action.option_strings}
-        open_positionals = [action for action in command.actions if not action.option_strings]
-        self.given: dict[str, str] = {}
+    def __init__(
+        self, actions: Sequence[argparse.Action], words: Sequence[str], given: Mapping[str, str] | None = None
+    ) -> None:
+        """Read `words`; where `actions` has no positional arguments, only up to the first one."""
+        by_option = {option: action for action in actions for option in action.option_strings}
+        open_positionals = [action for action in actions if not action.option_strings]
+        before_command = not open_positionals and given is None
+        self.given: dict[str, str] = dict(given or {})
         self.expects: argparse.Action | None = None
-        for word in words:
+        self.others: Sequence[str] = ()
+        """The command and all that follows it."""
+        for number, word in enumerate(words):
             if self.expects is not None:
                 self.given[self.expects.dest] = word
                 self.expects = None
@@ -71,13 +87,16 @@ class _Words:
                 option, equals, value = word.partition("=")
                 if equals and option in by_option:
                     self.given[by_option[option].dest] = value
+            elif before_command:
+                self.others = words[number:]
+                break
             elif open_positionals:
                 self.given[open_positionals.pop(0).dest] = word
         self.positional = next(iter(open_positionals), None)
 
 
-def _options(command: Command) -> Candidates:
-    for action in command.actions:
+def _options(actions: Sequence[argparse.Action]) -> Candidates:
+    for action in actions:
         for option in action.option_strings:
             if option.startswith("--"):
                 yield option, action.help or ""
@@ -86,6 +105,9 @@ def _options(command: Command) -> Candidates:
 def _values(
     command: Command, action: argparse.Action, current: str, given: Mapping[str, str]
 ) -> tuple[Candidates, int]:
+    if offered := command.values.get(action.dest):
+        space = _NO_SPACE if any(value.endswith("=") for value in offered if value.startswith(current)) else 0
+        return ((value, "") for value in offered), _NO_FILES | space
     if action.choices:
         return ((str(choice), "") for choice in action.choices), _NO_FILES
     match command.completers.get(action.dest):
@@ -102,32 +124,46 @@ def _values(
 
 
 def _contexts(given: Mapping[str, str]) -> Candidates:
-    from .kube import Access  # noqa: PLC0415 - the client takes longer to import than the rest
+    from .kubeconfig import Access  # noqa: PLC0415 - only where it is needed: a key press waits for it
 
-    contexts, _ = Access(given.get("kubeconfig", "")).contexts()
-    yield from ((name, "") for name in contexts)
+    yield from ((name, "") for name in Access(given.get("kubeconfig", "")).read().contexts)
 
 
 def _namespaces(given: Mapping[str, str]) -> Candidates:
-    from .kube import CORE, Access, Cluster  # noqa: PLC0415
-
-    cluster = Cluster.connect(Access(given.get("kubeconfig", ""), given.get("context", "")))
-    for entry in cluster.request("GET", f"{CORE}/namespaces")["items"]:
-        yield entry["metadata"]["name"], ""
+    return _kubectl(given, "namespaces", "custom-columns=:.metadata.name")
 
 
 def _builds(given: Mapping[str, str]) -> Candidates:
-    from .kube import Access, Cluster  # noqa: PLC0415
+    return _kubectl(given, f"{PLURAL}.{GROUP}", "custom-columns=:.metadata.name,:.spec.output.image")
 
-    access = Access(given.get("kubeconfig", ""), given.get("context", ""), given.get("namespace", ""))
-    for entry in Cluster.connect(access).builds():
-        yield entry["metadata"]["name"], str(entry["spec"]["output"]["image"])
+
+def _reasons(_: Mapping[str, str]) -> Candidates:
+    from .explain import entries  # noqa: PLC0415
+
+    return ((entry.reason, entry.meaning) for entry in entries())
+
+
+def _kubectl(given: Mapping[str, str], kind: str, columns: str) -> Candidates:
+    """List objects by kubectl: it starts much faster than our client and knows every way to log in."""
+    words = ["kubectl", "get", kind, "--output", columns, "--no-headers", f"--request-timeout={_PATIENCE}s"]
+    for option in ("kubeconfig", "context", "namespace"):
+        words += [f"--{option}={given[option]}"] if given.get(option) else []
+    try:
+        done = subprocess.run(  # noqa: S603 - a list of words, no shell
+            words, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    for line in done.stdout.splitlines():
+        name, _, rest = line.partition(" ")
+        yield name, rest.strip()
 
 
 _SOURCES: Final[Mapping[str, Callable[[Mapping[str, str]], Candidates]]] = {
     "contexts": _contexts,
     "namespaces": _namespaces,
     "builds": _builds,
+    "reasons": _reasons,
 }
 
 _BASH = """\

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from multiarchbuild.api.formats import CompressionType
 from multiarchbuild.api.platforms import SUPPORTED
 from multiarchbuild.api.resource import GROUP, KIND, REBUILD_ANNOTATION, VERSION
 from multiarchbuild.oci.names import Repository
@@ -36,6 +37,9 @@ class Options:
     signing_secret: str = ""
     provenance: str = ""
     sbom: bool = False
+    compression: str = ""
+    format: str = ""
+    destinations: Sequence[str] = ()
     cache: bool = True
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -63,7 +67,7 @@ class Options:
         """
         name = self.name or re.sub("[._-]+", "-", self.output[0].rpartition("/")[2])
         if not _NAME.fullmatch(name) or len(name) > 253:  # noqa: PLR2004 - RFC 1123
-            raise UsageError(f"{name!r} is no name for an object: give one of letters, digits, '-' and '.' with --name")
+            raise UsageError(f"{name!r} is not a valid Kubernetes name: use letters, digits, '-' and '.' with --name")
         return name
 
 
@@ -88,6 +92,9 @@ def manifest(options: Options, source: str, *, request: str | None = None) -> di
         "annotations": dict(_pair(text, "--annotation") for text in options.annotations),
         "secretRefs": [{"name": name} for name in options.registry_secrets],
         "signing": {"secretRef": {"name": options.signing_secret}} if options.signing_secret else {},
+        "compression": _compression(options.compression) if options.compression else {},
+        "format": options.format.capitalize(),
+        "destinations": [_destination(text) for text in options.destinations],
     }
     attestations = {"provenance": options.provenance, "sbom": options.sbom}
     spec: dict[str, Any] = {
@@ -99,7 +106,7 @@ def manifest(options: Options, source: str, *, request: str | None = None) -> di
     if any(attestations.values()):
         spec["attestations"] = {key: value for key, value in attestations.items() if value}
     if not options.cache:
-        spec["cache"] = {"mode": "disabled"}
+        spec["cache"] = {"import": False}
     metadata: dict[str, Any] = {"name": options.resource_name}
     if request:
         metadata["annotations"] = {REBUILD_ANNOTATION: request}
@@ -154,7 +161,7 @@ def _argument(text: str, environment: Mapping[str, str]) -> tuple[str, str]:
     if equals:
         return name, value
     if name not in environment:
-        raise UsageError(f"--build-arg {name}: there is no variable {name} in the environment; write {name}=value")
+        raise UsageError(f"--build-arg {name}: the environment has no variable {name}: write {name}=value")
     return name, environment[name]
 
 
@@ -175,3 +182,42 @@ def _secret(text: str) -> dict[str, Any]:
             "the builder cannot read files of this machine"
         )
     return {"id": fields["id"], "secretRef": {"name": name, "key": key}}
+
+
+def _compression(text: str) -> dict[str, Any]:
+    """Return the entry for `zstd,level=3,force=true`, in which the names may be buildx's."""
+    kind, *rest = (part.strip() for part in text.split(","))
+    kinds = {str(each).lower(): str(each) for each in CompressionType}
+    wrong = UsageError(
+        f"--compression {text}: write {', '.join(kinds)}, and after it ,level=N or ,force=true where it is needed"
+    )
+    if kind not in kinds:
+        raise wrong
+    found: dict[str, Any] = {"type": kinds[kind]}
+    for part in rest:
+        name, _, value = part.partition("=")
+        if name in {"level", "compression-level"} and value.isdecimal():
+            found["level"] = int(value)
+        elif name in {"force", "force-compression"} and value in {"true", "false"}:
+            found["force"] = value == "true"
+        else:
+            raise wrong
+    return found
+
+
+def _destination(text: str) -> dict[str, Any]:
+    """Return the entry for `mirror.example.com/app,secret=NAME`."""
+    image, *rest = (part.strip() for part in text.split(","))
+    pairs = [part.partition("=") for part in rest]
+    if (
+        not image
+        or "@" in image
+        or ":" in image.rpartition("/")[2]
+        or any(name != "secret" or not value for name, _, value in pairs)
+    ):
+        raise UsageError(
+            f"--destination {text}: write registry/name without a tag, which are those of --tag, and ,secret=NAME for "
+            "a Secret in the namespace"
+        )
+    entry: dict[str, Any] = {"image": str(Repository.parse(image))}
+    return entry | ({"secretRefs": [{"name": value} for *_, value in pairs]} if pairs else {})

@@ -1,15 +1,20 @@
 """Where output goes: results to standard output, progress and everything said to people to standard error."""
 
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 import yaml
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from multiarchbuild.api.group import GROUP, KIND
+
+from .choices import Format, Output
 
 _WIDE = 100_000
 """Columns where nobody looks: what a program reads must not be wrapped."""
@@ -27,23 +32,39 @@ _COLOURS = {
 }
 
 
-class Format(StrEnum):
-    """How `--output` writes."""
+_STYLES = re.compile(r"\x1b\[[0-9;:]*m")
+_SHOWN = {
+    # As the pictures that Unicode has of them; what else a terminal may act on has none.
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: "\u2421",
+    **dict.fromkeys([*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"),
+}
 
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
+
+def visible(text: str) -> str:
+    """Return text as a terminal may be given it: nothing that others wrote, such as a build log, acts or hides.
+
+    Colours are left out; any other control character is shown as one.
+    """
+    return _STYLES.sub("", text).translate(_SHOWN)
+
+
+class _Console(Console):
+    """One on which nothing that is printed can act, but for what the console itself does."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def stdout() -> Console:
     """Return the console for results. NO_COLOR and TERM=dumb are heard by rich."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def stderr() -> Console:
     """Return the console for people."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
+    return _Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
 
 
 def say(text: str) -> None:
@@ -51,12 +72,20 @@ def say(text: str) -> None:
     stderr().print(Text(text), soft_wrap=True)
 
 
-def document(content: Any, form: Format) -> None:
-    """Print JSON or YAML."""
-    if form is Format.JSON:
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+def document(content: Any, form: Output) -> None:
+    """Print an object or a List for programs."""
+    match form.format:
+        case Format.JSON:
+            sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        case Format.JSONPATH:
+            from .jsonpath import render  # noqa: PLC0415 - its library is loaded where it is asked for only
+
+            sys.stdout.write(render(form.template, content))
+        case Format.NAME:
+            items = content["items"] if content.get("kind") == "List" else [content]
+            sys.stdout.writelines(f"{KIND.lower()}.{GROUP}/{item['metadata']['name']}\n" for item in items)
+        case Format.YAML | Format.WIDE:
+            sys.stdout.write(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
 def coloured(text: str) -> Text:
@@ -64,19 +93,35 @@ def coloured(text: str) -> Text:
     return Text(text, style=_COLOURS.get(text.partition(":")[0], ""))
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[Text]:
-    """Return the lines of a table as kubectl prints one: aligned columns, no lines, nothing cut."""
-    cells = [[Text(header) for header in headers]]
-    cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    widths = [max(row[column].cell_len for row in cells) for column in range(len(headers))]
+Rows = Sequence[Sequence[str | Text]]
+
+
+def table(headers: Sequence[str], rows: Rows, widths: Sequence[int] = ()) -> list[Text]:
+    """Return the lines of a table as kubectl prints one: aligned columns, no lines, nothing cut.
+
+    Columns are at least `widths` wide.
+    """
+    wide = column_widths(headers, rows, widths)
     lines = []
-    for row in cells:
+    for row in [headers, *rows]:
         line = Text()
-        for cell, width in zip(row, widths, strict=True):
-            line.append_text(cell).append(" " * (width - cell.cell_len + 3))
+        for cell, width in zip(row, wide, strict=True):
+            text = cell if isinstance(cell, Text) else Text(cell)
+            line.append_text(text).append(" " * (width - text.cell_len + 3))
         line.rstrip()
         lines.append(line)
     return lines
+
+
+def column_widths(headers: Sequence[str], rows: Rows, widths: Sequence[int] = ()) -> tuple[int, ...]:
+    """Return how wide each column of a table is, in cells of a terminal."""
+    least = widths or (0,) * len(headers)
+    columns = zip(headers, *rows, strict=True)
+    return tuple(max(wide, *map(_cells, column)) for wide, column in zip(least, columns, strict=True))
+
+
+def _cells(cell: str | Text) -> int:
+    return (cell if isinstance(cell, Text) else Text(cell)).cell_len
 
 
 def show(lines: Sequence[Text]) -> None:

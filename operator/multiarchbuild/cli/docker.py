@@ -1,14 +1,15 @@
-"""The user's own credentials: ~/.docker/config.json with the helpers that it names.
+"""The user's own credentials: ~/.docker/config.json with the helpers that it names, and podman's auth.json.
 
 Sources: https://docs.docker.com/reference/cli/docker/login/#credential-stores and
 https://github.com/docker/docker-credential-helpers (the protocol: the registry on standard input, JSON on standard
-output).
+output); https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md for the files of podman, buildah
+and skopeo, which have the same format.
 """
 
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -37,13 +38,12 @@ class DockerConfig:
     """Helper by registry, before the store."""
 
     @classmethod
-    def load(cls) -> Self:
-        """Return the config of the user: `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, empty without one.
+    def load(cls, path: Path) -> Self:
+        """Return what the file at `path` says, nothing where there is none.
 
         Raises:
             UsageError: it is not a docker config file.
         """
-        path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -67,11 +67,14 @@ class DockerConfig:
         """Return the credentials for `repository`, or None where the user has none.
 
         Raises:
-            UsageError: a helper is missing or fails.
+            UsageError: a helper is missing or fails, or the entry for it in the file is unusable.
         """
         helper = self.helpers.get(repository.registry) or self.store
         found = self._ask(helper, repository.registry) if helper else None
-        return found or self.keychain.find(repository)
+        try:
+            return found or self.keychain.find(repository)
+        except InvalidConfigError as error:
+            raise UsageError(f"{self.path}: {error}") from error
 
     def _ask(self, helper: str, registry: str) -> Credentials | None:
         program = f"docker-credential-{helper}"
@@ -95,6 +98,45 @@ class DockerConfig:
                 return None
             raise UsageError(f"the credential helper {program} failed for {server}: {said or done.returncode}")
         return _read(done.stdout, program)
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """All files that may know the user's credentials, the first that does counts."""
+
+    files: tuple[DockerConfig, ...]
+
+    @classmethod
+    def load(cls) -> Self:
+        """Return the files of docker and podman; `$REGISTRY_AUTH_FILE`, which names one for all of them, goes first.
+
+        Raises:
+            UsageError: one of them is not a docker config file.
+        """
+        return cls(tuple(DockerConfig.load(path) for path in dict.fromkeys(_paths())))
+
+    @property
+    def path(self) -> Path:
+        """Where a program that logs in should write to."""
+        return self.files[0].path
+
+    def find(self, repository: Repository) -> Credentials | None:
+        """Return the credentials for `repository`, or None where the user has none.
+
+        Raises:
+            UsageError: a helper is missing or fails, or the entry for it in a file is unusable.
+        """
+        return next((found for file in self.files if (found := file.find(repository)) is not None), None)
+
+
+def _paths() -> Iterator[Path]:
+    home = Path.home()
+    if own := os.environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(own)
+    yield Path(os.environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        yield Path(runtime) / "containers" / "auth.json"
+    yield Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json"
 
 
 def _read(answer: str, program: str) -> Credentials:

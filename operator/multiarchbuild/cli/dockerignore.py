@@ -49,7 +49,7 @@ class Pattern:
         exception = text.startswith("!")
         pattern = text.removeprefix("!")
         if not pattern:
-            raise PatternError("'!' stands alone: name what is not to be ignored after it")
+            raise PatternError("'!' needs a pattern after it")
         _check_syntax(pattern)
         try:
             with warnings.catch_warnings():

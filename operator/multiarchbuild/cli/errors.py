@@ -1,7 +1,7 @@
 """How a command can end, as exit codes that scripts can use.
 
-0    done: what was asked for is so
-1    BuildFailedError: the build failed, was cancelled, superseded or deleted
+0    success
+1    BuildFailedError: the build failed, was cancelled, superseded or deleted; doctor: something is missing
 2    UsageError: the command line, a file or a folder it names is wrong
 3    RefusedError: the API server or a registry says no: not found, forbidden, invalid, conflict
 4    UnreachableError: the API server or a registry does not answer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from multiarchbuild.api.answers import LinesOfRun
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.progress import StepCount
 from multiarchbuild.api.resource import PLURAL
@@ -167,7 +168,7 @@ class Follower:
         if pod.step_started_at is not None and change.type != "DELETED":
             self._board.logs[pod.name] = StepLog()
             self._reading.add(pod.name)
-            self._start(self._read(pod.name))
+            self._start(self._read(pod))
 
     def _drain(self) -> None:
         """Show what the pods said last."""
@@ -204,17 +205,27 @@ class Follower:
         selector = ("labelSelector", build.selector(run))
         yield from watch(self._cluster, self._cluster.path(CORE, "pods"), selector)
 
-    def _read(self, pod: str) -> Iterator[_Item]:
+    def _read(self, pod: Pod) -> Iterator[_Item]:
+        lines = own_lines(pod, self._run)
         try:
-            for text in log(self._cluster, pod, follow=True, tail=self._tail):
-                yield _Said(pod, text)
+            # Of a kept builder from its beginning on: the last lines may be of another run.
+            for text in log(self._cluster, pod.name, follow=True, tail=None if lines else self._tail):
+                if lines is None or lines.has(text):
+                    yield _Said(pod.name, text)
+                elif lines.ended:
+                    break  # the builder goes on
         except NotFoundError:
             pass
-        yield _Silent(pod)
+        yield _Silent(pod.name)
 
 
-def pods_of(cluster: Cluster, build: Build, run: str) -> list[tuple[Pod, Object]]:
-    """Return the pods of a run in the order in which they were made."""
+def own_lines(pod: Pod, run: str | None) -> LinesOfRun | None:
+    """Return what tells the lines of `run` in the log of a builder that serves several; None where it serves one."""
+    return LinesOfRun(pod.name, pod.nonce, run) if pod.template and run else None
+
+
+def pods_of(cluster: Cluster, build: Build, run: str | None) -> list[tuple[Pod, Object]]:
+    """Return the pods of a run, or of all runs, in the order in which they were made."""
     manifests = cluster.pods(build.selector(run))
     found = [(pod_from(manifest), manifest) for manifest in manifests]
     order = list(Role)

@@ -1,19 +1,24 @@
 """What a registry has: the index, the image of each platform, what attests to them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
+from pydantic import ValidationError
 from rich.text import Text
 
-from multiarchbuild.oci import signing
+from multiarchbuild.api.record import MEDIA_TYPE, BuildRecord
+from multiarchbuild.oci import referrers, signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError
 from multiarchbuild.oci.index import DOCKER_LIST, INDEX, Manifest, stored_size
 
-from . import registry
+from . import records, registry
 from .console import size, table
-from .docker import DockerConfig
+from .docker import Logins
 from .errors import BuildFailedError, RefusedError
 from .kube import Cluster
 from .resource import Build
@@ -38,6 +43,17 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an image."""
+
+    digest: str
+    size: int
+    """Compressed bytes."""
+    made_by: str
+    """The instruction that made it, as the configuration of the image says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """An image of the index."""
 
@@ -47,6 +63,8 @@ class Image:
     size: int
     """Compressed bytes of config and layers."""
     attestations: tuple[Attestation, ...]
+    parts: tuple[Layer, ...] = ()
+    """Its layers, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,8 @@ class Report:
     """Tags that a build has moved, and whether they still name this digest."""
     signatures: int = 0
     """Cosign signatures of the index, which nobody has verified here."""
+    record: BuildRecord | None = None
+    """What is attached about the run that made it."""
 
     @property
     def digest(self) -> str:
@@ -76,6 +96,9 @@ class Report:
             "annotations": dict(self.annotations),
             "tags": [{"tag": tag, "current": current} for tag, current in self.tags],
             "signatures": self.signatures,
+            "record": self.record.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            if self.record
+            else None,
             "images": [
                 {
                     "platform": image.platform,
@@ -92,13 +115,15 @@ class Report:
         }
 
 
-def report(name: str, connect: Callable[[], Cluster], *, plain_http: bool) -> Report:
+def report(name: str, connect: Callable[[], Cluster], *, plain_http: bool, layers: bool = False) -> Report:
     """Return what the registry has of a build's last image, or of an image that is named by tag or digest.
+
+    With `layers` the configuration of each image is read too, which says what made them.
 
     Raises:
         CliError: there is none, or the registry or the API server says no.
     """
-    config = DockerConfig.load()
+    config = Logins.load()
     if "/" in name:
         with registry.explained(config):
             return _read(registry.client(name, config, plain_http=plain_http), _reference(name), ())
@@ -107,7 +132,8 @@ def report(name: str, connect: Callable[[], Cluster], *, plain_http: bool) -> Re
         raise BuildFailedError(f"{name} has published no image yet")
     client = registry.client(build.ref, config, plain_http=plain_http)
     with registry.explained(config):
-        return _read(client, _reference(build.ref), build.status["image"].get("tags", ()))
+        found = _read(client, _reference(build.ref), build.status["image"].get("tags", ()))
+        return replace(found, images=tuple(_with_layers(client, each) for each in found.images)) if layers else found
 
 
 def _reference(image: str) -> str:
@@ -126,7 +152,16 @@ def _read(client: Client, reference: str, tags: Sequence[str]) -> Report:
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{client.repository}@{index.digest} is not an image: {error}") from error
     annotations = index.content.get("annotations") or {}
-    return Report(f"{client.repository}@{index.digest}", index.media_type, annotations, images, moved, signatures)
+    ref = f"{client.repository}@{index.digest}"
+    return Report(ref, index.media_type, annotations, images, moved, signatures, _record(client, index.digest))
+
+
+def _record(client: Client, digest: str) -> BuildRecord | None:
+    """Return the newest record that can be read."""
+    for entry in reversed(referrers.listed(client, digest, MEDIA_TYPE)):
+        with suppress(ValidationError):
+            return BuildRecord.model_validate_json(referrers.content(client, entry) or b"")
+    return None
 
 
 def _names(client: Client, tag: str, digest: str) -> bool:
@@ -159,6 +194,20 @@ def _images(client: Client, index: Manifest) -> tuple[Image, ...]:
 def _image(platform: str, manifest: Manifest, attestations: tuple[Attestation, ...]) -> Image:
     layers = manifest.content.get("layers", ())
     return Image(platform, manifest.digest, len(layers), stored_size(manifest.content), attestations)
+
+
+def _with_layers(client: Client, image: Image) -> Image:
+    manifest = client.get(image.digest).content
+    made_by: list[str] = []
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        history = json.loads(client.small_blob(manifest["config"]["digest"])).get("history", ())
+        made_by = [str(entry.get("created_by", "")) for entry in history if not entry.get("empty_layer")]
+    parts = tuple(
+        Layer(str(layer["digest"]), int(layer["size"]), made)
+        for layer, made in zip_longest(manifest["layers"], made_by[: len(manifest["layers"])], fillvalue="")
+        if isinstance(layer, dict)
+    )
+    return replace(image, parts=parts)
 
 
 def _attestation(manifest: Manifest) -> Attestation:
@@ -195,4 +244,6 @@ def lines(found: Report) -> list[Text]:
     ]
     if attested:
         result += [Text(), *table(["ATTESTATION OF", "DIGEST", "PREDICATE", "SIZE"], attested)]
+    if found.record:
+        result += [Text(), *records.lines(found.record)]
     return result

@@ -1,15 +1,14 @@
 """The API server, spoken to synchronously as the user of a kubeconfig, in plain dicts."""
 
 import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 import urllib3
-import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError
@@ -18,12 +17,13 @@ from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
 from multiarchbuild.oci.http import cause
 
 from .errors import CliError, NotFoundError, RefusedError, UnreachableError, UsageError
+from .kubeconfig import IN_CLUSTER_NAMESPACE, Access, Impersonation
 
 FIELD_MANAGER: Final = "kubectl-mab"
 BUILDS: Final = f"apis/{GROUP}/{VERSION}"
 CORE: Final = "api/v1"
-_IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_TIMEOUT: Final = urllib3.Timeout(connect=10, read=30)
+_CONNECT, _READ = 10.0, 30.0
+"""Seconds for one request where --request-timeout says nothing."""
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
 
@@ -31,98 +31,75 @@ Object = dict[str, Any]
 Query = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Which cluster and namespace the user means, by the options of kubectl."""
-
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
-
-    @property
-    def location(self) -> str:
-        """Paths of kubeconfigs, as in KUBECONFIG."""
-        return self.kubeconfig or os.environ.get("KUBECONFIG", "") or str(Path.home() / ".kube" / "config")
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a kubeconfig."""
-        return any(Path(path).expanduser().is_file() for path in self.location.split(os.pathsep) if path)
-
-    @property
-    def in_cluster(self) -> bool:
-        """Whether this is a pod without a kubeconfig, where kubectl takes the ServiceAccount."""
-        return not self.kubeconfig and not self.exists and _IN_CLUSTER_NAMESPACE.exists()
-
-    def contexts(self) -> tuple[dict[str, Object], str]:
-        """Return all contexts by their name, and the name of the current one, empty where there is none.
-
-        Of several files the first that names something counts, as with kubectl.
-
-        Raises:
-            UsageError: there is no kubeconfig, or it is malformed.
-        """
-        if not self.exists:
-            raise UsageError(f"no cluster to work with: {self.location} does not exist; name one with --kubeconfig")
-        found: dict[str, Object] = {}
-        current = ""
-        for path in filter(None, self.location.split(os.pathsep)):
-            file = Path(path).expanduser()
-            if not file.is_file():
-                continue
-            try:
-                document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-                current = current or str(document.get("current-context") or "")
-                for entry in document.get("contexts") or ():
-                    found.setdefault(str(entry["name"]), dict(entry["context"]))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-                raise UsageError(f"{path} is not a kubeconfig: {error}") from error
-        return found, current
-
-
 class Cluster:
     """A client with what the commands need. Every method raises a `CliError`."""
 
-    def __init__(self, configuration: Configuration, namespace: str) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        namespace: str,
+        impersonated: Impersonation = Impersonation(),  # noqa: B008 - frozen
+        request_timeout: float = 0.0,
+    ) -> None:
         """Use what `connect` found."""
         # Long streams die silently behind load balancers otherwise.
         configuration.keep_alive = True
         self._api, self.namespace = ApiClient(configuration), namespace
         self._api.user_agent = FIELD_MANAGER
+        self._impersonated = tuple(impersonated.headers())
+        self._timeout = urllib3.Timeout(connect=request_timeout or _CONNECT, read=request_timeout or _READ)
 
     @classmethod
     def connect(cls, access: Access) -> Self:
-        """Return the client for the cluster that the user means.
+        """Return the client for the cluster and the user that are meant.
 
         Raises:
-            UsageError: there is no kubeconfig or no such context, or it is malformed.
+            UsageError: there is no kubeconfig or no such context, it is malformed, or its exec plugin fails.
         """
         configuration = Configuration()
         if access.in_cluster:
             config.load_incluster_config(client_configuration=configuration)
-            own = _IN_CLUSTER_NAMESPACE.read_text(encoding="utf-8").strip()
-            return cls(configuration, access.namespace or own)
-        contexts, current = access.contexts()
-        context = access.context or current
-        if context not in contexts:
-            what = f"there is no context {context!r}" if context else "no context is the current one"
-            raise UsageError(f"{what}: name one with --context; {access.location} has {', '.join(contexts) or 'none'}")
-        try:
-            config.load_kube_config(
-                access.location, context=context, client_configuration=configuration, persist_config=False
+            own = IN_CLUSTER_NAMESPACE.read_text(encoding="utf-8").strip()
+            return cls(configuration, access.namespace or own, access.impersonated, access.request_timeout)
+        found = access.read()
+        context = found.named(access.context)
+        with _plugin_errors() as said:
+            try:
+                config.load_kube_config(
+                    access.location, context=context, client_configuration=configuration, persist_config=False
+                )
+            except config.ConfigException as error:
+                raise UsageError(f"{access.location}: {error}") from error
+        user = found.user(context)
+        if "exec" in user and not (configuration.api_key or configuration.cert_file):
+            # The client library goes on without credentials, and the API server would refuse "system:anonymous".
+            command = user["exec"].get("command", "") if isinstance(user["exec"], dict) else ""
+            raise UsageError(
+                f"{command}, the exec plugin of context {context}, failed: {'; '.join(said) or 'no output'}"
             )
-        except config.ConfigException as error:
-            raise UsageError(f"{access.location}: {error}") from error
-        return cls(configuration, access.namespace or contexts[context].get("namespace") or "default")
+        # As with kubectl, options replace what the kubeconfig says.
+        impersonated = access.impersonated if any(access.impersonated.headers()) else found.impersonated(context)
+        namespace = access.namespace or found.contexts[context].get("namespace") or "default"
+        return cls(configuration, namespace, impersonated, access.request_timeout)
+
+    def within(self, namespace: str) -> Self:
+        """Return a client for another namespace that shares the connections of this one."""
+        other = copy(self)
+        other.namespace = namespace
+        return other
 
     def get(self, name: str) -> Object:
         """Return a build."""
         return self.request("GET", self._build(name))
 
-    def builds(self, *, everywhere: bool = False) -> list[Object]:
-        """Return the builds of the namespace, or of all."""
-        path = f"{BUILDS}/{PLURAL}" if everywhere else self.path(BUILDS, PLURAL)
-        return list(self.request("GET", path)["items"])
+    def builds_path(self, *, everywhere: bool) -> str:
+        """Return the path of the builds of the namespace, or of all."""
+        return f"{BUILDS}/{PLURAL}" if everywhere else self.path(BUILDS, PLURAL)
+
+    def builds(self, *, everywhere: bool = False, selector: str = "") -> list[Object]:
+        """Return the builds of the namespace, or of all, that have the labels of `selector`."""
+        query = [("labelSelector", selector)] if selector else []
+        return list(self.request("GET", self.builds_path(everywhere=everywhere), query=query)["items"])
 
     def annotate(self, name: str, annotations: Mapping[str, str]) -> Object:
         """Set annotations of a build."""
@@ -158,11 +135,11 @@ class Cluster:
         content_type: str = "application/json",
     ) -> Object:
         """Return the JSON object that the API server answers."""
-        response = self.stream(method, path, query=query, body=body, content_type=content_type, timeout=_TIMEOUT)
+        response = self.stream(method, path, query=query, body=body, content_type=content_type, timeout=self._timeout)
         try:
             answer = json.loads(response.data)
         except ValueError as error:
-            raise UnreachableError(f"{method} /{path}: the answer is no JSON object") from error
+            raise UnreachableError(f"{method} /{path}: the answer is not a JSON object") from error
         except HTTPError as error:
             raise UnreachableError(f"the API server does not answer: {cause(error)}") from error
         return dict(answer)
@@ -189,7 +166,13 @@ class Cluster:
         pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         try:
             response = pool.request(
-                method, url, body=content, headers=headers, preload_content=False, timeout=timeout, retries=2
+                method,
+                url,
+                body=content,
+                headers=self._headers(headers),
+                preload_content=False,
+                timeout=timeout,
+                retries=2,
             )
             if response.status >= 400:  # noqa: PLR2004 - HTTP
                 raise _refused(response.status, response.data)
@@ -197,12 +180,35 @@ class Cluster:
             raise UnreachableError(f"the API server does not answer: {cause(error)}") from error
         return response
 
+    def _headers(self, headers: Mapping[str, str]) -> urllib3.HTTPHeaderDict:
+        merged = urllib3.HTTPHeaderDict(headers)
+        for name, value in self._impersonated:
+            merged.add(name, value)
+        return merged
+
     def _build(self, name: str) -> str:
         return self.path(BUILDS, PLURAL, name)
 
     def _patch(self, name: str, body: Object) -> Object:
         query = [("fieldManager", FIELD_MANAGER)]
         return self.request("PATCH", self._build(name), query=query, body=body, content_type=_MERGE)
+
+
+@contextmanager
+def _plugin_errors() -> Iterator[list[str]]:
+    """Collect what the client library logs of an exec plugin that fails, which it does not raise."""
+    said: list[str] = []
+
+    class _Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage().strip())
+
+    root, collector = logging.getLogger(), _Collector(logging.ERROR)
+    root.addHandler(collector)
+    try:
+        yield said
+    finally:
+        root.removeHandler(collector)
 
 
 def _refused(status: int, content: bytes) -> CliError:

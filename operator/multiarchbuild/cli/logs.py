@@ -1,14 +1,17 @@
 """The logs of a run: several pods as one stream, each line with its platform before it."""
 
 import argparse
+from collections import deque
+from collections.abc import Iterable
 
+from multiarchbuild.api.answers import is_answer
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.progress import StepCount
 from multiarchbuild.plan.children import Pod
 
 from .console import say, stdout
 from .errors import BuildFailedError, NotFoundError, UsageError
-from .follow import Board, Follower, Wanted, pods_of
+from .follow import Board, Follower, Wanted, own_lines, pods_of
 from .kube import Cluster
 from .resource import Build
 from .view import Prefixes, source
@@ -63,16 +66,25 @@ def show(cluster: Cluster, arguments: argparse.Namespace) -> int:
     if not run:
         say(f"{arguments.name} has had no run yet: kubectl mab logs -f waits for one")
         return 0
-    pods = [pod for pod, _ in pods_of(cluster, found, run) if wants(pod)]
-    if arguments.run and not pods:
+    # A kept builder that serves a later run by now has served this one before, perhaps.
+    pods = [pod for pod, _ in pods_of(cluster, found, None) if wants(pod) and (pod.run_id == run or pod.handed)]
+    if arguments.run and not any(pod.run_id == run for pod in pods):
         raise NotFoundError(f"there are no pods of run {run}: spec.history says how many runs are kept")
     for pod in pods:
         if pod.step_started_at is None:
             continue
-        for text in log(cluster, pod.name, follow=False, tail=arguments.tail):
-            if StepCount.parse(text) is None:
-                stream.line(pod, text)
+        for text in _lines(cluster, pod, run, arguments.tail):
+            stream.line(pod, text)
     return 0
+
+
+def _lines(cluster: Cluster, pod: Pod, run: str, tail: int | None) -> Iterable[str]:
+    """Return what a pod has said of a run, and no more than the last `tail` lines."""
+    own = own_lines(pod, run)
+    said = log(cluster, pod.name, follow=False, tail=None if own else tail)
+    found = (text for text in said if (own is None or own.has(text)) and not is_answer(text))
+    shown = (text for text in found if StepCount.parse(text) is None)
+    return deque(shown, maxlen=tail) if own and tail is not None else shown
 
 
 def _platforms(given: list[str]) -> set[Platform]:

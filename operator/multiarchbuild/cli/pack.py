@@ -3,17 +3,22 @@
 import gzip
 import hashlib
 import os
-import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from multiarchbuild.oci.trees import Packer
 
 from .dockerignore import Hits, Ignore, PatternError
 from .errors import UsageError
 
 _LEVEL = 6
+_DIGITS = 11
+"""Of the seconds that a tar can hold without extended headers."""
+_GIT = ".git"
+"""A repository, or in a submodule the file that says where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,11 @@ class Context:
     ignore: Ignore
     ignore_file: str | None
     """Path of the ignore file below root, or None where there is none."""
+    keep_git_dir: bool = False
+    """Whether what is named `.git` belongs to the context."""
 
     @classmethod
-    def open(cls, root: Path, dockerfile: str) -> "Context":
+    def open(cls, root: Path, dockerfile: str, *, keep_git_dir: bool = False) -> "Context":
         """Return the context in `root`; `<Dockerfile>.dockerignore` goes before `.dockerignore`, as in BuildKit.
 
         Raises:
@@ -41,10 +48,16 @@ class Context:
         for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
             if (root / name).is_file():
                 try:
-                    return cls(root, dockerfile, Ignore.parse((root / name).read_text(encoding="utf-8")), name)
+                    ignore = Ignore.parse((root / name).read_text(encoding="utf-8"))
+                    return cls(root, dockerfile, ignore, name, keep_git_dir)
                 except (PatternError, UnicodeDecodeError) as error:
                     raise UsageError(f"{root / name}: {error}") from error
-        return cls(root, dockerfile, Ignore(), None)
+        return cls(root, dockerfile, Ignore(), None, keep_git_dir)
+
+    @property
+    def leaves_git_out(self) -> bool:
+        """Whether there is a repository that does not belong to the context."""
+        return not self.keep_git_dir and (self.root / _GIT).exists()
 
     def entries(self) -> Iterator[str]:
         """Yield what belongs to the context, each folder before what is in it, in the same order everywhere.
@@ -67,6 +80,8 @@ class Context:
                 return
             raise UsageError(f"cannot read {self.root / folder}: {error.strerror}") from error
         for entry in found:
+            if entry.name == _GIT and not self.keep_git_dir:
+                continue
             path = f"{folder}/{entry.name}" if folder else entry.name
             hits = self.ignore.hits(path, above)
             ignored = self.ignore.decide(hits)
@@ -98,10 +113,24 @@ class Packed:
     """Entries in it."""
 
 
-def pack(context: Context, to: BinaryIO, progress: Callable[[int], None] = lambda _: None) -> Packed:
+def source_date(environment: Mapping[str, str]) -> int:
+    """Return SOURCE_DATE_EPOCH of the environment in seconds, 0 where it is not set.
+
+    Source: https://reproducible-builds.org/specs/source-date-epoch/
+
+    Raises:
+        UsageError: it is not a number of seconds.
+    """
+    text = environment.get("SOURCE_DATE_EPOCH", "") or "0"
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise UsageError(f"SOURCE_DATE_EPOCH={text!r} is not a number of seconds since 1970")
+    return int(text)
+
+
+def pack(context: Context, to: BinaryIO, progress: Callable[[int], None] = lambda _: None, *, time: int = 0) -> Packed:
     """Write `context` to `to` as tar+gzip and return what was written; `progress` hears how many bytes were read.
 
-    Times are those of the epoch, owners are root, modes stay: what COPY would take over is what counts.
+    All files have `time` (seconds since the epoch) and belong to root: what COPY would take over is what counts.
 
     Raises:
         UsageError: a file cannot be read or changes meanwhile.
@@ -112,30 +141,15 @@ def pack(context: Context, to: BinaryIO, progress: Callable[[int], None] = lambd
     ) as gz:
         plain = _Hashing(cast("BinaryIO", gz))
         with tarfile.open(mode="w|", fileobj=cast("BinaryIO", plain), format=tarfile.PAX_FORMAT) as tar:
+            packer = Packer(tar, context.root, time)
             for path in context.entries():
                 try:
-                    _add(tar, context.root / path, path)
+                    packer.add(path)
                 except OSError as error:
                     raise UsageError(f"cannot pack {context.root / path}: {error.strerror or error}") from error
                 files += 1
                 progress(plain.size)
     return Packed(compressed.digest, plain.digest, compressed.size, files)
-
-
-def _add(tar: tarfile.TarFile, file: Path, path: str) -> None:
-    status = file.lstat()
-    info = tarfile.TarInfo(path)
-    info.mode = stat.S_IMODE(status.st_mode)
-    if stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(file)  # noqa: PTH115 - as it is, not made a path
-        tar.addfile(info)
-    elif stat.S_ISDIR(status.st_mode):
-        info.type = tarfile.DIRTYPE
-        tar.addfile(info)
-    else:
-        with file.open("rb") as content:
-            info.size = os.fstat(content.fileno()).st_size
-            tar.addfile(info, content)
 
 
 class _Hashing:

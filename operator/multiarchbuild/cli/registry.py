@@ -8,11 +8,11 @@ from multiarchbuild.oci import errors as oci
 from multiarchbuild.oci.client import Client, pool
 from multiarchbuild.oci.names import Repository
 
-from .docker import DockerConfig
+from .docker import Logins
 from .errors import NotFoundError, RefusedError, UnreachableError
 
 
-def client(name: str, config: DockerConfig, *, plain_http: bool) -> Client:
+def client(name: str, config: Logins, *, plain_http: bool) -> Client:
     """Return a client for the repository `name` with the user's credentials.
 
     As with docker, a registry on this machine may speak plain HTTP without being asked to.
@@ -23,12 +23,12 @@ def client(name: str, config: DockerConfig, *, plain_http: bool) -> Client:
 
 
 @contextmanager
-def explained(config: DockerConfig) -> Iterator[None]:
+def explained(config: Logins) -> Iterator[None]:
     """Raise what a registry answers as an error of the command line, with what to do about it."""
     try:
         yield
     except oci.DeniedError as error:
-        advice = f"log in with `docker login`, or any program that writes {config.path}"
+        advice = f"log in with `docker login`, `podman login`, or any program that writes {config.path}"
         raise RefusedError(f"{error}: {advice}") from error
     except oci.NotFoundError as error:
         raise NotFoundError(str(error)) from error

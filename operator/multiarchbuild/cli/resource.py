@@ -143,6 +143,11 @@ class Build:
         return str(self.status.get("image", {}).get("ref", ""))
 
     @property
+    def destinations(self) -> tuple[str, ...]:
+        """Further repositories that have this image."""
+        return tuple(map(str, self.status.get("image", {}).get("destinations", ())))
+
+    @property
     def cancelling(self) -> bool:
         """Whether its run has been asked to end."""
         return self.run is not None and self.annotations.get(CANCEL_ANNOTATION) == self.run.id

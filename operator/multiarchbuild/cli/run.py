@@ -3,8 +3,8 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,16 +12,19 @@ from rich.text import Text
 
 from multiarchbuild.api.progress import StepCount
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
+from multiarchbuild.plan.compare import differences
 
-from . import build, complete, console, inspect, logs, tables
-from .console import Format, say
-from .errors import BuildFailedError, TimedOutError
+from . import build, complete, console, doctor, explain, inspect, logs, records, report, tables
+from .choices import Format, Output, Progress
+from .console import say
+from .errors import BuildFailedError, TimedOutError, UsageError
 from .follow import Board, Follower, Wanted, pods_of
-from .kube import Access, Cluster
+from .kube import Cluster
+from .kubeconfig import Access, Impersonation
 from .resource import Build
 from .steplog import StepLog
-from .view import Progress, view
-from .watch import log
+from .view import view
+from .watch import log, watch
 
 _TAIL: Final = 5000
 """Lines of a log in which its last count of steps is looked for."""
@@ -37,22 +40,61 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
-    return Cluster.connect(Access(arguments.kubeconfig, arguments.context, arguments.namespace))
+    impersonated = Impersonation(arguments.as_user, arguments.as_uid, tuple(arguments.as_group or ()))
+    if impersonated.groups and not impersonated.user:
+        raise UsageError("--as-group needs --as: the API server impersonates groups with a user only")
+    access = Access(
+        arguments.kubeconfig, arguments.context, arguments.namespace, impersonated, arguments.request_timeout
+    )
+    return Cluster.connect(access)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     cluster = _cluster(arguments)
-    found = cluster.builds(everywhere=arguments.all_namespaces)
-    if form := _form(arguments, Format.JSON, Format.YAML):
+    if arguments.watch:
+        return _watch(cluster, arguments)
+    found = cluster.builds(everywhere=arguments.all_namespaces, selector=arguments.selector)
+    if form := _document(arguments):
         console.document({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": found}, form)
         return 0
     if not found:
-        say("no builds found" if arguments.all_namespaces else f"no builds found in namespace {cluster.namespace}")
+        where = "" if arguments.all_namespaces else f" in namespace {cluster.namespace}"
+        say(f"no builds found{where}{f' with labels {arguments.selector}' if arguments.selector else ''}")
         return 0
-    wide = arguments.output == Format.WIDE
-    builds = [Build(entry) for entry in found]
-    console.show(tables.builds(builds, datetime.now(UTC), everywhere=arguments.all_namespaces, wide=wide))
+    console.show(_rows(arguments, [Build(entry) for entry in found]))
     return 0
+
+
+def _watch(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    """Print each build, then again whenever it changes, as `kubectl get --watch` does."""
+    selectors = [("labelSelector", arguments.selector)] if arguments.selector else []
+    form, header, widths = _document(arguments), True, tuple[int, ...]()
+    for change in watch(cluster, cluster.builds_path(everywhere=arguments.all_namespaces), *selectors):
+        if change.type == "DELETED":
+            continue
+        if form:
+            console.document(change.object, form)
+        else:
+            lines, widths = tables.growing(
+                [Build(change.object)],
+                datetime.now(UTC),
+                widths,
+                everywhere=arguments.all_namespaces,
+                wide=_is_wide(arguments),
+            )
+            console.show(lines if header else lines[1:])
+            header = False
+        sys.stdout.flush()
+    return 0
+
+
+def _rows(arguments: argparse.Namespace, builds: Sequence[Build]) -> list[Text]:
+    now = datetime.now(UTC)
+    return tables.builds(builds, now, everywhere=arguments.all_namespaces, wide=_is_wide(arguments))
+
+
+def _is_wide(arguments: argparse.Namespace) -> bool:
+    return arguments.output is not None and arguments.output.format is Format.WIDE
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -60,10 +102,12 @@ def _status(arguments: argparse.Namespace) -> int:
     found = Build(cluster.get(arguments.name))
     if arguments.follow:
         return follow(cluster, arguments, Wanted(arguments.name, timeout=arguments.timeout))
-    if form := _form(arguments, Format.JSON, Format.YAML):
+    if form := _document(arguments):
         console.document(found.document, form)
         return 0
     console.show(tables.status(found, _counts(cluster, found), datetime.now(UTC)))
+    if arguments.steps:
+        console.show([Text(), *records.lines_or_error(cluster, found, plain_http=arguments.plain_http)])
     return 0
 
 
@@ -84,7 +128,7 @@ def _counts(cluster: Cluster, found: Build) -> Mapping[str, StepCount]:
 def _build(arguments: argparse.Namespace) -> int:
     prepared = build.prepare(arguments)
     if arguments.dry_run:
-        console.document(prepared.manifest, _form(arguments, Format.JSON) or Format.YAML)
+        console.document(prepared.manifest, _document(arguments) or Output(Format.YAML))
         return 0
     cluster = _cluster(arguments)
     wanted = build.submit(prepared, cluster, force=arguments.force_conflicts)
@@ -107,10 +151,10 @@ def _rebuild(arguments: argparse.Namespace) -> int:
 
 
 def _print(arguments: argparse.Namespace, cluster: Cluster, name: str) -> None:
-    if form := _form(arguments, Format.JSON, Format.YAML):
+    if form := _document(arguments):
         console.document(cluster.get(name), form)
     else:
-        say(f"a run of {name} is under way or about to start; look with: {_hint(arguments, cluster, name)}")
+        say(f"requested a run of {name}; follow it with: {_hint(arguments, cluster, name)}")
 
 
 def follow(cluster: Cluster, arguments: argparse.Namespace, wanted: Wanted) -> int:
@@ -124,14 +168,14 @@ def follow(cluster: Cluster, arguments: argparse.Namespace, wanted: Wanted) -> i
     try:
         found, ended = Follower(cluster, view(Progress(arguments.progress), err)).follow(wanted)
     except KeyboardInterrupt:
-        say(f"detached: the run goes on. Look again with: {_hint(arguments, cluster, wanted.name)}")
+        say(f"detached: the run goes on. Follow it again with: {_hint(arguments, cluster, wanted.name)}")
         raise
     except TimedOutError as error:
-        raise TimedOutError(f"{error}. Look again with: {_hint(arguments, cluster, wanted.name)}") from error
+        raise TimedOutError(f"{error}. Follow it again with: {_hint(arguments, cluster, wanted.name)}") from error
     if not ended.succeeded:
         _tails(found)
         raise BuildFailedError(ended.message)
-    if form := _form(arguments, Format.JSON, Format.YAML):
+    if form := _document(arguments):
         console.document(found.document, form)
         return 0
     tags = ", ".join(found.status["image"].get("tags", ()))
@@ -153,6 +197,7 @@ def _tails(found: Build) -> None:
 
 def _hint(arguments: argparse.Namespace, cluster: Cluster, name: str) -> str:
     where = [("-n", cluster.namespace), ("--context", arguments.context), ("--kubeconfig", arguments.kubeconfig)]
+    where += [("--as", arguments.as_user), *(("--as-group", group) for group in arguments.as_group or ())]
     given = [word for option, value in where if value for word in (option, value)]
     return shlex.join(["kubectl", "mab", "status", name, "--follow", *given])
 
@@ -161,7 +206,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     cluster = _cluster(arguments)
     found = Build(cluster.get(arguments.name))
     if found.run is None or found.run.result:
-        say(f"{arguments.name} has no running run")
+        say(f"{arguments.name} has no active run")
         return 0
     cluster.annotate(arguments.name, {CANCEL_ANNOTATION: found.run.id})
     say(f"run {found.run.id} of {arguments.name} is cancelled")
@@ -170,7 +215,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _suspend(arguments: argparse.Namespace) -> int:
     _cluster(arguments).patch_spec(arguments.name, {"suspend": True})
-    say(f"{arguments.name} is suspended: a running run goes on, no further one is started")
+    say(f"{arguments.name} is suspended: an active run continues, no new run starts")
     return 0
 
 
@@ -186,11 +231,43 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     report = inspect.report(arguments.name, lambda: _cluster(arguments), plain_http=arguments.plain_http)
-    if form := _form(arguments, Format.JSON, Format.YAML):
+    if form := _document(arguments):
         console.document(report.document(), form)
     else:
         console.show(inspect.lines(report))
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    cluster = _cluster(arguments)
+    first, second = records.pair(cluster, arguments.first, arguments.second, plain_http=arguments.plain_http)
+    found = differences(first, second)
+    if form := _document(arguments):
+        console.document({"before": first.run, "now": second.run, "differences": list(map(asdict, found))}, form)
+    else:
+        console.show(records.compared(first, second, found))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    cluster = _cluster(arguments)
+    if not arguments.output:
+        return report.write(cluster, arguments.name)
+    from .ui import write  # noqa: PLC0415 - its libraries are loaded where they are asked for only
+
+    write(cluster, arguments.name, arguments.output, run=arguments.run, plain_http=arguments.plain_http)
+    say(f"wrote {arguments.output}")
+    return 0
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from .ui import serve  # noqa: PLC0415 - likewise
+
+    return serve(_cluster(arguments), arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    return doctor.run(_cluster(arguments), arguments)
 
 
 def _completion(arguments: argparse.Namespace) -> int:
@@ -198,10 +275,15 @@ def _completion(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _form(arguments: argparse.Namespace, *forms: Format) -> Format | None:
-    """Return the form that --output names, if it is one of `forms`."""
-    form = Format(arguments.output) if arguments.output else None
-    return form if form in forms else None
+def _explain(arguments: argparse.Namespace) -> int:
+    console.show(explain.lines(arguments.reason))
+    return 0
+
+
+def _document(arguments: argparse.Namespace) -> Output | None:
+    """Return the form for programs that --output names, if it does."""
+    output: Output | None = arguments.output
+    return output if output and output.format is not Format.WIDE else None
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
@@ -214,5 +296,10 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "suspend": _suspend,
     "resume": _resume,
     "inspect": _inspect,
+    "compare": _compare,
+    "explain": _explain,
+    "report": _report,
+    "ui": _ui,
+    "doctor": _doctor,
     "completion": _completion,
 }

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+from multiarchbuild.api.answers import is_answer
 from multiarchbuild.api.progress import StepCount
 
 _BEGUN = re.compile(r"#(\d+) (\[[^\]]+\] .+|exporting .+|importing .+)")
@@ -18,7 +19,9 @@ class StepLog:
     """Name of each step that has begun and not ended, by its number."""
 
     def feed(self, line: str) -> bool:
-        """Take one line; return whether it tells progress and nothing else."""
+        """Take one line; return whether it tells nothing to people: progress, or what the operator reads."""
+        if is_answer(line):
+            return True
         if count := StepCount.parse(line):
             self.count = count
             return True

@@ -7,16 +7,24 @@ from rich.text import Text
 
 from multiarchbuild.api.progress import StepCount
 
-from .console import coloured, span, table
+from .console import coloured, column_widths, span, table
 from .resource import Build, Platform
 
 
 def builds(found: Sequence[Build], now: datetime, *, everywhere: bool, wide: bool) -> list[Text]:
     """Return the table of builds: the columns of `kubectl get mab`, and how the last run went."""
+    return growing(found, now, (), everywhere=everywhere, wide=wide)[0]
+
+
+def growing(
+    found: Sequence[Build], now: datetime, widths: tuple[int, ...], *, everywhere: bool, wide: bool
+) -> tuple[list[Text], tuple[int, ...]]:
+    """Return the same with columns at least `widths` wide, and the widths: lines that follow stay aligned with them."""
     headers = ["NAME", "READY", "REASON", "PLATFORMS", "DIGEST", "RUN", "AGE"]
     headers = ["NAMESPACE", *headers] if everywhere else headers
     headers += ["IMAGE", "COMMIT", "MODES"] if wide else []
-    return table(headers, [_row(build, now, everywhere=everywhere, wide=wide) for build in found])
+    rows = [_row(build, now, everywhere=everywhere, wide=wide) for build in found]
+    return table(headers, rows, widths), column_widths(headers, rows, widths)
 
 
 def _row(build: Build, now: datetime, *, everywhere: bool, wide: bool) -> list[str | Text]:
@@ -52,21 +60,42 @@ def status(build: Build, counts: Mapping[str, StepCount], now: datetime) -> list
             lines += [Text(), Text(f"{platform.name}: {said}")]
         if tail := platform.text("logTail"):
             lines += [Text(f"  {line}") for line in tail.splitlines()]
+    if build.run and (warnings := _warnings(build.run.platforms)):
+        lines += [Text(), *warnings]
     return lines
+
+
+def _warnings(entries: Sequence[Platform]) -> list[Text]:
+    """Return a line for each warning, with the platforms that it is about."""
+    about: dict[str, list[str]] = {}
+    for platform in entries:
+        for warning in platform.document.get("warnings", ()):
+            about.setdefault(warning, []).append(platform.name)
+    return [Text(f"Warning: {warning} ({', '.join(names)})") for warning, names in about.items()]
 
 
 def _facts(build: Build, now: datetime) -> "list[tuple[str, str | Text]]":
     facts: list[tuple[str, str | Text]] = [("Name:", f"{build.namespace}/{build.name}")]
     if build.ref:
         facts.append(("Image:", build.ref))
+        facts += [("Also in:", each) for each in build.destinations]
         facts.append(("Tags:", ", ".join(build.status["image"].get("tags", ())) or "none"))
         if signature := build.status["image"].get("signature"):
             facts.append(("Signature:", signature))
+        if record := build.status["image"].get("record"):
+            facts.append(("Record:", f"{record} (--steps shows it)"))
     if run := build.run:
         state = run.result or ("Cancelling" if build.cancelling else "Running")
         facts.append(("Run:", f"{run.id} {state} ({run.document.get('trigger', '')}, {span(run.elapsed(now))})"))
+        if cause := run.document.get("cause"):
+            facts.append(("Cause:", cause))
         if run.source:
             facts.append(("Source:", run.source))
+        if changed := run.document.get("comparison", {}).get("changed"):
+            facts.append(("Changed:", changed))
+        facts += [("Built from:", f"{each['name']}, {each['ref']}") for each in run.document.get("parents", ())]
+    if bases := build.status.get("image", {}).get("bases"):
+        facts.append(("Base images:", ", ".join(bases)))
     if build.spec.get("suspend"):
         facts.append(("Suspended:", "no new run is started until kubectl mab resume"))
     return facts
@@ -75,6 +104,7 @@ def _facts(build: Build, now: datetime) -> "list[tuple[str, str | Text]]":
 def platforms(entries: Sequence[Platform], counts: Mapping[str, StepCount], now: datetime) -> list[Text]:
     """Return the table of a run's platforms."""
     headers = ["PLATFORM", "MODE", "NODE", "PHASE", "STEP", "CACHED", "TRY", "ELAPSED", "DIGEST"]
+    headers += ["BUILDER"] if any(entry.text("builder") for entry in entries) else []
     rows: list[list[str | Text]] = []
     for entry in entries:
         steps, cached = steps_of(entry, counts.get(entry.name))
@@ -89,6 +119,7 @@ def platforms(entries: Sequence[Platform], counts: Mapping[str, StepCount], now:
                 entry.text("attempt") or "-",
                 span(entry.elapsed(now)),
                 entry.text("digest").removeprefix("sha256:")[:12] or "-",
+                *([entry.text("builder") or "-"] if "BUILDER" in headers else []),
             ]
         )
     return table(headers, rows)

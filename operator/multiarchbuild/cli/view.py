@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +14,7 @@ from rich.text import Text
 from multiarchbuild.api.progress import StepCount
 from multiarchbuild.plan.children import Pod, Role
 
+from .choices import Progress
 from .console import coloured, span
 from .follow import Board, View
 from .resource import Platform, Run
@@ -25,15 +25,6 @@ _NARROW: Final = 80
 _REFRESH: Final = 8
 """Frames per second."""
 _PALETTE: Final = ("cyan", "magenta", "green", "yellow", "blue")
-
-
-class Progress(StrEnum):
-    """What `--progress` takes, as with buildx."""
-
-    AUTO = "auto"
-    TTY = "tty"
-    PLAIN = "plain"
-    QUIET = "quiet"
 
 
 def view(progress: Progress, console: Console) -> View:

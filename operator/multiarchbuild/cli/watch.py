@@ -31,10 +31,10 @@ class Change:
     object: Object
 
 
-def watch(cluster: Cluster, path: str, selector: tuple[str, str]) -> Iterator[Change]:
+def watch(cluster: Cluster, path: str, *selectors: tuple[str, str]) -> Iterator[Change]:
     """Yield each object below `path` as it is now and after each change, without end.
 
-    `selector` is `fieldSelector` or `labelSelector` with its value.
+    `selectors` are `fieldSelector` and `labelSelector` with their values.
 
     Raises:
         UnreachableError: the API server does not answer for a minute.
@@ -45,12 +45,12 @@ def watch(cluster: Cluster, path: str, selector: tuple[str, str]) -> Iterator[Ch
     while True:
         try:
             if not version:
-                listed = cluster.request("GET", path, query=[selector])
+                listed = cluster.request("GET", path, query=selectors)
                 present = {entry["metadata"]["uid"]: entry for entry in listed["items"]}
                 yield from (Change("DELETED", known[uid]) for uid in known.keys() - present.keys())
                 yield from (Change("SEEN", entry) for entry in present.values())
                 known, version = present, listed["metadata"]["resourceVersion"]
-            for kind, entry in _stream(cluster, path, selector, version):
+            for kind, entry in _stream(cluster, path, selectors, version):
                 patience.renew()
                 if kind == "ERROR":
                     version = "" if entry.get("code") == _GONE else version
@@ -87,9 +87,9 @@ class _Patience:
 
 
 def _stream(
-    cluster: Cluster, path: str, selector: tuple[str, str], version: str
+    cluster: Cluster, path: str, selectors: tuple[tuple[str, str], ...], version: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    query = [selector, ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version)]
+    query = [*selectors, ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version)]
     query.append(("timeoutSeconds", str(_WATCH_SECONDS)))
     timeout = urllib3.Timeout(connect=10, read=_WATCH_SECONDS + 30)
     response = cluster.stream("GET", path, query=query, timeout=timeout)
@@ -131,6 +131,19 @@ def log(
             return
         except UnreachableError as error:
             patience.wait(error)
+
+
+def stamped_log(
+    cluster: Cluster, pod: str, *, since: str = "", tail: int | None = None, container: str = STEP_CONTAINER
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines that a log has now, after the time `since`, each with its own (RFC 3339, nanoseconds)."""
+    query = [("container", container), ("timestamps", "true")]
+    query += [("sinceTime", since)] if since else []
+    query += [("tailLines", str(tail))] if tail is not None else []
+    for line in _read_log(cluster, pod, query):
+        stamp, _, text = line.partition(" ")
+        if stamp > since:
+            yield stamp, text
 
 
 def _read_log(cluster: Cluster, pod: str, query: list[tuple[str, str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The operator: watches with kopf, decides with `plan`, acts through the Kubernetes API."""
+"""The operator: watches, decides with `plan`, acts through the Kubernetes API."""
 
 from .main import main
 

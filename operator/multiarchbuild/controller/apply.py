@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.mounts import IDLE_ANNOTATION, REQUEST_ANNOTATION
+from multiarchbuild.api.requests import MAX_BYTES
+from multiarchbuild.api.resource import READ_ANNOTATIONS, MultiArchBuild
 from multiarchbuild.plan.actions import (
     Action,
     AnnotateBuilt,
@@ -14,13 +16,20 @@ from multiarchbuild.plan.actions import (
     DeletePod,
     EnsureInputs,
     EventRecord,
+    HandOver,
+    KeepRecord,
+    MarkIdle,
+    Resize,
     Start,
     StartBuild,
     StartPublish,
     StartResolve,
 )
+from multiarchbuild.plan.children import is_child
 from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.resize import applies
 
+from .answers import add_nonce
 from .kube import (
     BUILDS,
     CONFIG_MAPS,
@@ -33,25 +42,40 @@ from .kube import (
     Kind,
     Kube,
     NotFound,
+    Transient,
 )
 from .logs import logger
+from .refused import Refusals
+from .views import Views
+from .watch import Key
 
 _LOG = logger(__name__)
 
-Render = Callable[[Start, MultiArchBuild, Policy], dict[str, Any]]
-"""Returns the manifest that an action asks for."""
+Render = Callable[[Start | HandOver | KeepRecord, MultiArchBuild, Policy], dict[str, Any]]
+"""Returns the manifest that an action asks for, or the metadata that it sets."""
 
 EVENT_NOTE: Final = 1024
 """Bytes of an Event's note (events.k8s.io/v1)."""
+_REMEMBERED: Final = 10_000
+_EXCEEDED: Final = "exceeded quota"
+"""Words of the admission plugin ResourceQuota."""
 
 
 class Rejected(Exception):  # noqa: N818 - what the API server did
     """The API server refused to create a child, and would again: the message is its own."""
 
-    def __init__(self, action: Start, message: str) -> None:
-        """`action`: what was refused."""
+    def __init__(self, name: str, message: str) -> None:
+        """`name`: of the child."""
         super().__init__(message)
-        self.action = action
+        self.name = name
+
+
+class NameTaken(Exception):  # noqa: N818
+    """An object has the name of a child and is not of the build."""
+
+
+class NotHanded(Exception):  # noqa: N818
+    """A kept builder, whose name is the message, does not get what was to be handed to it: a pod has to do it."""
 
 
 class Gone(Exception):  # noqa: N818
@@ -61,34 +85,109 @@ class Gone(Exception):  # noqa: N818
 class Applier:
     """Performs actions and posts Events for builds."""
 
-    def __init__(self, kube: Kube, render: Render, policy: Policy, instance: str) -> None:
-        """`instance`: name of this operator process, for Events."""
+    def __init__(
+        self, kube: Kube, render: Render, policy: Policy, views: Views, instance: str, clock: Callable[[], float]
+    ) -> None:
+        """`instance`: name of this operator process, for Events; `views` learn what is written; `clock`: seconds."""
+        self._views = views
         self._kube, self._render, self._policy, self._instance = kube, render, policy, instance
+        self._refusals = Refusals(clock)
+        views.on_quota_has_room = self._refusals.has_room
         self._posted: dict[str, None] = {}
+        self._keeps_requests: dict[str, None] = {}
+        """Uids of pods whose requests the API server did not lower."""
+        self._resize_refused = False
 
     async def perform(self, build: MultiArchBuild, action: Action) -> None:
         """Perform one action; once more is the same as once.
 
         Raises:
-            Rejected: A child was refused by admission: quota, Pod Security, a webhook, validation.
+            Rejected: A child was refused by admission: quota, Pod Security, a webhook, validation. Whoever asks again
+                too soon gets the same answer, not from the API server.
+            NameTaken: An object that the build does not control has the name.
+            NotHanded: A kept builder can't be asked any more.
             Gone: The namespace is being deleted.
             KubeError: Anything else, to be tried again.
         """
         namespace = build.metadata.namespace
         match action:
-            case EnsureInputs():
+            case EnsureInputs() | KeepRecord():
                 await self._create(CONFIG_MAPS, build, action)
             case StartResolve() | StartBuild() | StartPublish():
                 await self._create(PODS, build, action)
+            case HandOver():
+                await self._hand_over(build, action)
+            case MarkIdle():
+                await self._mark_idle(namespace, action)
+            case Resize():
+                await self._resize(build, action)
             case AnnotateSource(pod=pod) | AnnotateBuilt(pod=pod):
                 try:
-                    await self._kube.annotate(PODS, namespace, pod, action.annotations)
+                    self._views.stored(PODS, await self._kube.annotate(PODS, namespace, pod, action.annotations))
                 except NotFound:
                     _LOG.info("pod is gone, nothing is handed to it", pod=pod)
             case DeletePod(name=name, uid=uid):
-                await self._delete(PODS, namespace, name, uid)
+                await self._delete(PODS, build, name, uid)
             case DeleteConfigMap(name=name, uid=uid):
-                await self._delete(CONFIG_MAPS, namespace, name, uid)
+                await self._delete(CONFIG_MAPS, build, name, uid)
+
+    async def _hand_over(self, build: MultiArchBuild, action: HandOver) -> None:
+        changes = self._render(action, build, self._policy)
+        if len(changes["annotations"][REQUEST_ANNOTATION].encode()) > MAX_BYTES:
+            raise NotHanded(action.pod)
+        idle = {IDLE_ANNOTATION: action.after}
+        try:
+            changed = await self._kube.set_metadata(
+                PODS, build.metadata.namespace, action.pod, changes, uid=action.uid, annotations=idle
+            )
+        except (NotFound, Invalid, Conflict, Forbidden) as error:
+            _LOG.info("the kept builder can't be asked", pod=action.pod, error=str(error))
+            raise NotHanded(action.pod) from error
+        self._views.stored(PODS, changed)
+        wanted = action.build
+        _LOG.info("handed to a kept builder", pod=action.pod, run=wanted.run_id, **_platforms(wanted))
+
+    async def _mark_idle(self, namespace: str, action: MarkIdle) -> None:
+        """Without it the builder ends: a pity, and no more."""
+        changes, builds = {"annotations": action.annotations}, {IDLE_ANNOTATION: ""}
+        try:
+            changed = await self._kube.set_metadata(
+                PODS, namespace, action.pod, changes, uid=action.uid, annotations=builds
+            )
+        except (NotFound, Invalid, Conflict, Forbidden) as error:
+            _LOG.info("the builder is not kept", pod=action.pod, error=str(error))
+        else:
+            self._views.stored(PODS, changed)
+
+    async def _resize(self, build: MultiArchBuild, action: Resize) -> None:
+        """Nothing depends on it: a builder that keeps its requests costs more, one that gets none back is slower."""
+        namespace, known = build.metadata.namespace, self._views.pods.get(build.metadata.uid, action.pod)
+        refused = action.uid in self._keeps_requests if action.lowers else self._refusals.standing(action) is not None
+        if refused or not applies(action, known):
+            return
+        try:
+            pod = await self._kube.resize(namespace, action.pod, uid=action.uid, requests=action.requests)
+        except (NotFound, Conflict):
+            return
+        except (Invalid, Forbidden) as error:
+            self._resize_was_refused(Key(namespace, build.metadata.name), action, str(error))
+        else:
+            self._refusals.created(action)
+            self._views.stored(PODS, pod)
+
+    def _resize_was_refused(self, build: Key, action: Resize, answer: str) -> None:
+        """Note a refusal: what is not lowered once never is; what is not raised is asked for again while it builds."""
+        if not action.lowers:
+            full = _EXCEEDED in answer
+            self._refusals.refused(action, answer, build.namespace if full else "")
+            if full:
+                self._views.quota_exceeded(build)
+            _LOG.info("a kept builder builds with what it requested while it waited", pod=action.pod, error=answer)
+            return
+        remember(self._keeps_requests, action.uid)
+        if not self._resize_refused:
+            self._resize_refused = True
+            _LOG.warning("kept builders keep their requests while they wait", pod=action.pod, error=answer)
 
     async def post(self, build: MultiArchBuild, event: EventRecord) -> None:
         """Post an Event once: its name is a hash of its key, so that the API server knows it already."""
@@ -102,31 +201,57 @@ class Applier:
         except (Forbidden, NotFound) as error:
             if not (isinstance(error, NotFound) or error.namespace_terminating):
                 raise
-        self._posted[name] = None
-        if len(self._posted) > 10_000:  # noqa: PLR2004 - only a short cut; the API server knows them all
-            del self._posted[next(iter(self._posted))]
+        remember(self._posted, name)  # only a short cut; the API server knows them all
 
-    async def _create(self, kind: Kind, build: MultiArchBuild, action: Start) -> None:
+    async def _create(self, kind: Kind, build: MultiArchBuild, action: Start | KeepRecord) -> None:
+        meta = build.metadata
+        what = meta.uid, action.name, meta.generation, *map(meta.annotations.get, READ_ANNOTATIONS)
+        key = Key(meta.namespace, meta.name)
+        if (answer := self._refusals.standing(what)) is not None:
+            if kind is PODS and _EXCEEDED in answer:
+                self._views.quota_exceeded(key, again=True)
+            raise Rejected(action.name, answer)
         manifest = self._render(action, build, self._policy)
+        if kind is PODS:
+            add_nonce(manifest)
         try:
-            await self._kube.create(kind, build.metadata.namespace, manifest)
+            created = await self._kube.create(kind, meta.namespace, manifest)
         except AlreadyExists:
+            await self._check_owner(kind, build, action.name)
             return
         except NotFound as error:
             raise Gone(str(error)) from error
-        except Forbidden as error:
-            if error.namespace_terminating:
+        except (Forbidden, Invalid) as error:
+            if isinstance(error, Forbidden) and error.namespace_terminating:
                 raise Gone(str(error)) from error
-            raise Rejected(action, str(error)) from error
-        except Invalid as error:
-            raise Rejected(action, str(error)) from error
+            full = kind is PODS and _EXCEEDED in str(error)
+            if full:
+                self._views.quota_exceeded(key)
+            quota_of = meta.namespace if full else ""
+            raise Rejected(action.name, self._refusals.refused(what, str(error), quota_of)) from error
+        self._refusals.created(what)
+        self._views.stored(kind, {**manifest, "metadata": created["metadata"]})
         _LOG.info("created", kind=kind.kind, child=action.name, run=action.run_id, **_platforms(action))
 
-    async def _delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def _check_owner(self, kind: Kind, build: MultiArchBuild, name: str) -> None:
+        """Raise `NameTaken` unless the object is the build's own, which a look before a crash has created.
+
+        Raises `Transient` if it is gone again.
+        """
+        selector = f"metadata.name={name}"
+        found = await self._kube.list(kind, build.metadata.namespace, field_selector=selector, metadata_only=True)
+        if not found:
+            raise Transient(f"{kind.kind} {name} existed a moment ago, and does not any more")
+        if any(not is_child(manifest, build.metadata.uid) for manifest in found):
+            _LOG.warning("name is taken by an object of others", kind=kind.kind, child=name)
+            raise NameTaken(name)
+
+    async def _delete(self, kind: Kind, build: MultiArchBuild, name: str, uid: str) -> None:
         try:
-            await self._kube.delete(kind, namespace, name, uid=uid)
+            await self._kube.delete(kind, build.metadata.namespace, name, uid=uid)
         except (NotFound, Conflict):
             return
+        self._views.deleted(kind, build.metadata.uid, name, uid)
         _LOG.info("deleted", kind=kind.kind, child=name)
 
     def _event(self, build: MultiArchBuild, event: EventRecord, name: str) -> dict[str, Any]:
@@ -151,6 +276,13 @@ class Applier:
         }
 
 
+def remember(known: dict[str, None], name: str) -> None:
+    """Add `name` to `known`, of which the oldest goes when there are too many."""
+    known[name] = None
+    if len(known) > _REMEMBERED:
+        del known[next(iter(known))]
+
+
 def _event_name(build: MultiArchBuild, event: EventRecord) -> str:
     digest = hashlib.sha256(f"{build.metadata.uid}/{event.key}".encode()).hexdigest()[:16]
     return f"{build.metadata.name[:200].rstrip('-.')}.{digest}"
@@ -163,5 +295,7 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[: size - 3].decode(errors="ignore") + "…"
 
 
-def _platforms(action: Start) -> Mapping[str, str]:
-    return {"platform": ",".join(map(str, action.platforms))} if isinstance(action, StartBuild) else {}
+def _platforms(action: Start | KeepRecord) -> Mapping[str, str]:
+    if not isinstance(action, StartBuild | KeepRecord):
+        return {}
+    return {"platform": ",".join(map(str, action.platforms))}

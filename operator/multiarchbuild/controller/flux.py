@@ -6,27 +6,23 @@ serves, whereas a watch on CustomResourceDefinitions would need rights on the wh
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
-
-import kopf
-from kubernetes.aio.client import Configuration
 
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.source import FluxKind, FluxSource
 from multiarchbuild.plan.flux import GROUP_VERSION, PLURALS, Artifact, artifact_from, missing
 
+from .changes import Changes, flux_view
 from .kube import Forbidden, Kind, Kube, KubeError, NotFound
 from .logs import logger
-from .watch import Key, Sink, Watcher
+from .stream import Stream
+from .watch import Key
 
 _LOG = logger(__name__)
 
 SERVED_SECONDS: Final = 30.0
 """Between two looks at which kinds of Flux the cluster has."""
-_STOP_SECONDS: Final = 0.7
 KINDS: Final = {kind: Kind(GROUP_VERSION, kind, plural) for kind, plural in PLURALS.items()}
 
 
@@ -83,44 +79,21 @@ class Sources:
         except NotFound as error:
             # For a path that it does not serve, the API server answers with a text and no Status.
             if not error.reason:
-                return missing(wanted, f"is of a kind that this cluster does not have: install Flux ({GROUP_VERSION})")
+                return missing(
+                    wanted, f"is of a kind that is not installed in this cluster: install Flux ({GROUP_VERSION})"
+                )
             return missing(wanted, f"does not exist in namespace {namespace!r}: create it, or correct source.flux")
         except Forbidden:
             return missing(wanted, "may not be read by the operator: give it the right to (chart: flux.enabled)")
 
 
-class FluxWatcher(Watcher):
-    """The watch streams for one kind of Flux: the end of one takes others in its thread a while to notice."""
-
-    def __init__(
-        self,
-        connect: Callable[[], Awaitable[Configuration]],
-        namespaces: Sequence[str],
-        sink: Sink,
-        changed: Callable[[Ref], None],
-        kind: FluxKind,
-    ) -> None:
-        """`changed` is called for each event, in the event loop that calls `start`."""
-        super().__init__(connect, namespaces, sink)
-        self._kind, self._changed = kind, changed
-
-    def _handle(self, registry: kopf.OperatorRegistry) -> None:
-        group, _, version = GROUP_VERSION.partition("/")
-
-        @kopf.on.event(group, version, PLURALS[self._kind], registry=registry)
-        async def source(namespace: str | None, name: str | None, **_: Any) -> None:
-            self._event(PLURALS[self._kind])
-            self._call(self._changed, Ref(self._kind, str(namespace), str(name)))
-
-
 class Follower:
     """Watches those kinds of Flux that the cluster has, whatever they are at the moment."""
 
-    def __init__(self, kube: Kube, watcher: Callable[[FluxKind], Watcher]) -> None:
-        """`watcher` makes the streams for a kind."""
-        self._kube, self._watcher = kube, watcher
-        self._running: dict[FluxKind, tuple[Watcher, asyncio.Future[BaseException | None]]] = {}
-        self._told: dict[FluxKind, str] = {}
+    def __init__(self, kube: Kube, watch: Callable[[FluxKind], Coroutine[Any, Any, None]]) -> None:
+        """`watch` follows a kind until it is cancelled."""
+        self._kube, self._watch = kube, watch
+        self._running: dict[FluxKind, asyncio.Task[None]] = {}
 
     async def run(self) -> NoReturn:
         """Follow, for ever. Nothing else depends on it: what fails is tried again."""
@@ -130,15 +103,10 @@ class Follower:
                 await asyncio.sleep(SERVED_SECONDS)
         finally:
             for kind in tuple(self._running):
-                await self._stop(kind)
+                self._running.pop(kind).cancel()
 
     async def look(self) -> None:
         """Start and stop streams for what the API server serves now."""
-        for kind, (_, ended) in tuple(self._running.items()):
-            if ended.done():
-                # A kind that has gone, or rights that are missing.
-                del self._running[kind]
-                self._tell(kind, repr(ended.result()))
         try:
             plurals = await self._kube.served(GROUP_VERSION)
         except KubeError as error:
@@ -146,35 +114,32 @@ class Follower:
             return
         served = {kind for kind, plural in PLURALS.items() if plural in plurals}
         for kind in self._running.keys() - served:
-            await self._stop(kind)
+            self._running.pop(kind).cancel()
         for kind in sorted(served - self._running.keys()):
-            watcher = self._watcher(kind)
-            self._running[kind] = watcher, watcher.start()
+            self._running[kind] = asyncio.create_task(self._watch(kind))
             _LOG.info("watching", kind=kind)
 
-    async def _stop(self, kind: FluxKind) -> None:
-        watcher, _ = self._running.pop(kind)
-        await asyncio.to_thread(watcher.stop, _STOP_SECONDS)
 
-    def _tell(self, kind: FluxKind, error: str) -> None:
-        if self._told.get(kind) != error:
-            _LOG.warning("watching has ended, it is tried again", kind=kind, error=error)
-        self._told[kind] = error
+def streams(namespaces: Sequence[str]) -> int:
+    """Return how many streams there are at most for these namespaces."""
+    return len(KINDS) * (len(namespaces) or 1)
 
 
-async def follow(
-    kube: Kube,
-    connect: Callable[[], Awaitable[Configuration]],
-    namespaces: Sequence[str],
-    sources: Sources,
-    sink: Sink,
-) -> NoReturn:
+async def follow(kube: Kube, namespaces: Sequence[str], sources: Sources, changed: Callable[[Key], None]) -> NoReturn:
     """Have builds looked at when what they take their source from has changed."""
 
-    def changed(ref: Ref) -> None:
-        for key in sources.users(ref):
-            sink.build_changed(key)
+    async def watch(kind: FluxKind) -> None:
+        changes = Changes(flux_view)
 
-    # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
-    quiet = replace(sink, seen=lambda _: None)
-    await Follower(kube, partial(FluxWatcher, connect, namespaces, quiet, changed)).run()
+        def handle(event: str, manifest: Mapping[str, Any]) -> None:
+            meta = manifest["metadata"]
+            if changes.changed(event, manifest):
+                for key in sources.users(Ref(kind, meta["namespace"], meta["name"])):
+                    changed(key)
+
+        async with asyncio.TaskGroup() as group:
+            for namespace in namespaces or (None,):
+                # Not `seen`: that streams of Flux are silent, or gone, is no matter of the operator's health.
+                group.create_task(Stream(kube, KINDS[kind], namespace, handle).run())
+
+    await Follower(kube, watch).run()

@@ -20,7 +20,7 @@ class Health:
 
 
 async def serve(health: Health, registry: CollectorRegistry, host: str, port: int) -> web.AppRunner:
-    """Start to serve; `cleanup` of what it returns stops it.
+    """Start to serve; `cleanup` of what it returns stops it. An empty `host` is every address, of IPv4 and IPv6.
 
     Raises:
         OSError: The address is not to be had.
@@ -39,7 +39,7 @@ async def serve(health: Health, registry: CollectorRegistry, host: str, port: in
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host or None, port).start()
     return runner
 
 

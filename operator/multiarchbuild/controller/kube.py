@@ -9,25 +9,39 @@ KubeError
 └── Transient       401, 410, 429, 5xx and network errors: may succeed when repeated
 """
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import quote
+from typing import Any, Final, Self, TypedDict, Unpack
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from yarl import URL
 
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
+from multiarchbuild.oci.proxies import Proxies
+from multiarchbuild.plan.children import STEP_CONTAINER, Requests
 
 FIELD_MANAGER: Final = "multiarchbuild"
 """Owner of the fields of `status` (server-side apply)."""
 REQUEST_SECONDS: Final = 30.0
 """Time for one request. Without it a dead connection would hold a worker for the client's five minutes."""
+REFUSAL_BYTES: Final = 64 * 1024
+"""What is read of an answer that is no stream."""
+LOG_SECONDS: Final = 600.0
+"""A log that is followed and brings nothing for so long is asked for again: its connection may be dead."""
+READ_BYTES: Final = 2**21
+"""Buffer of a connection: an event of a watch may be large."""
+_JSON: Final = "application/json"
+_METADATA: Final = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+"""Asks for no more than the metadata of an object, whatever it is that was written."""
 Objects = list[dict[str, Any]]
 PAGE: Final = 500
 """Objects per page of a list, as kubectl asks for."""
@@ -126,7 +140,7 @@ async def load_configuration() -> Configuration:
     location = kubeconfig or str(Path.home() / ".kube" / "config")
     if not _existing(location):
         raise config.ConfigException(
-            f"no cluster to work with: {location} does not exist and this is no pod with a ServiceAccount; "
+            f"no cluster to work with: {location} does not exist and this is not a pod with a ServiceAccount; "
             "set KUBECONFIG"
         )
     await config.load_kube_config(location, client_configuration=configuration, persist_config=False)
@@ -141,13 +155,39 @@ def own_namespace() -> str:
     return str(context["context"].get("namespace") or "default")
 
 
+class Which(TypedDict, total=False):
+    """Which objects to list, and how much of them."""
+
+    label_selector: str
+    field_selector: str
+    """Such as `metadata.name=app`."""
+    metadata_only: bool
+    """Whether to ask for `PartialObjectMetadata`, that is without spec, status and data."""
+    limit: int
+    """Objects per page."""
+
+
 class Kube:
     """A client with one method for each thing the operator does. Every method raises `KubeError`."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        """Use what `load_configuration` returned. To be called in the event loop that makes the requests."""
+    def __init__(self, configuration: Configuration, *, streams: int = 0) -> None:
+        """Use what `load_configuration` returned. To be called in the event loop that makes the requests.
+
+        `streams`: how many logs and watches are followed at most, for which there are connections besides those for
+        requests.
+        """
         self.api_client = ApiClient(configuration)
+        """For the Lease, with connections of its own: nothing else keeps it waiting."""
         self.api_client.user_agent = FIELD_MANAGER
+        self._configuration, self._server = configuration, str(configuration.host)
+        self._proxy = _proxy(configuration)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=configuration.connection_pool_maxsize + streams, ssl=self.api_client.rest_client.ssl_context
+            ),
+            headers={"User-Agent": FIELD_MANAGER},
+            read_bufsize=READ_BYTES,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,12 +195,16 @@ class Kube:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._session.close()
         await self.api_client.close()
 
     async def served(self, group_version: str) -> frozenset[str]:
-        """Return the plurals of what the API server serves in a group and version, none where it has none."""
+        """Return the plurals of what the API server serves in a group and version, none where it has none.
+
+        Subresources are among them, as `pods/resize`.
+        """
         try:
-            answer = await self._request("GET", f"/apis/{group_version}")
+            answer = await self._request("GET", f"/{'apis' if '/' in group_version else 'api'}/{group_version}")
         except NotFound:
             return frozenset()
         return frozenset(str(resource["name"]) for resource in answer.get("resources", ()))
@@ -169,70 +213,79 @@ class Kube:
         """Return the object as the API server has it now."""
         return await self._request("GET", kind.path(namespace, name))
 
-    async def list(
-        self,
-        kind: Kind,
-        namespace: str | None,
-        *,
-        label_selector: str = "",
-        resource_version: str | None = None,
-        metadata_only: bool = False,
-        limit: int = PAGE,
-    ) -> list[dict[str, Any]]:
-        """Return all objects (of all namespaces when `namespace` is None), asked for in pages.
+    async def list(self, kind: Kind, namespace: str | None, **which: Unpack[Which]) -> Objects:
+        """Return all objects (of all namespaces when `namespace` is None), asked for in pages."""
+        return [item async for page in self.lists(kind, namespace, **which) for item in items_of(page)]
 
-        Args:
-            kind: What to list.
-            namespace: Where.
-            label_selector: Which ones.
-            resource_version: "0" allows an answer from the server's cache, which may be a little old.
-            metadata_only: Return `PartialObjectMetadata`, that is without spec, status and data.
-            limit: Objects per page.
-        """
-        pages = self.pages(
-            kind,
-            namespace,
-            label_selector=label_selector,
-            resource_version=resource_version,
-            metadata_only=metadata_only,
-            limit=limit,
-        )
-        return [item async for page in pages for item in page]
-
-    async def pages(
-        self,
-        kind: Kind,
-        namespace: str | None,
-        *,
-        label_selector: str = "",
-        resource_version: str | None = None,
-        metadata_only: bool = False,
-        limit: int = PAGE,
-    ) -> AsyncIterator[Objects]:
-        """Yield what `list` returns page by page, for what is too much at once."""
-        accept = "application/json"
-        if metadata_only:
+    async def lists(self, kind: Kind, namespace: str | None, **which: Unpack[Which]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the pages of `list` as they are, with the version from which a watch can go on in their metadata."""
+        accept = _JSON
+        if which.get("metadata_only"):
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        query = [("limit", str(limit))]
-        if label_selector:
-            query.append(("labelSelector", label_selector))
-        if resource_version is not None:
-            query.append(("resourceVersion", resource_version))
+        query = [("limit", str(which.get("limit", PAGE)))]
+        if selector := which.get("label_selector"):
+            query.append(("labelSelector", selector))
+        if selector := which.get("field_selector"):
+            query.append(("fieldSelector", selector))
         following: list[tuple[str, str]] = []
         while True:
             page = await self._request("GET", kind.path(namespace), query=query + following, accept=accept)
-            yield page["items"] or []  # null when there are none, with metadata only
+            yield page
             token = page["metadata"].get("continue")
             if not token:
                 return
-            # A continuation carries its resource version in itself and refuses another one.
-            query = [pair for pair in query if pair[0] != "resourceVersion"]
             following = [("continue", token)]
 
+    @asynccontextmanager
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        metadata_only: bool = False,
+        seconds: int,
+        silence: float,
+    ) -> AsyncIterator[AsyncIterator[tuple[str, dict[str, Any]]]]:
+        """Yield, once the API server has accepted it, the events of a watch: their type and object.
+
+        Args:
+            kind: What to watch.
+            namespace: Where; None means everywhere.
+            resource_version: Of what is known.
+            label_selector: Which objects.
+            metadata_only: Ask for `PartialObjectMetadata`.
+            seconds: After how long the API server ends it.
+            silence: Seconds without an event or a bookmark after which it is given up as `Transient`.
+        """
+        path = kind.path(namespace)
+        query = [("watch", "true"), ("allowWatchBookmarks", "true")]
+        query += [("resourceVersion", resource_version), ("timeoutSeconds", str(seconds))]
+        if label_selector:
+            query.append(("labelSelector", label_selector))
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=silence)
+        accept = _METADATA if metadata_only else _JSON
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                answer = await self._send("GET", path, query=query, accept=accept, limits=limits)
+            async with answer as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP
+                    refusal = _status(await response.content.read(REFUSAL_BYTES))
+                    retry_after = response.headers.get("Retry-After", "")
+                    raise error_of(response.status, refusal, retry_after, f"watch of {path}")
+                yield _events(response.content)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"watch of {path} broke off: {str(error) or type(error).__name__}") from error
+
     async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object. Raises `AlreadyExists` when there is one of its name."""
+        """Create an object and return its metadata. Raises `AlreadyExists` when there is one of its name."""
         return await self._request(
-            "POST", kind.path(namespace), body=dict(manifest), query=[("fieldManager", FIELD_MANAGER)]
+            "POST",
+            kind.path(namespace),
+            body=dict(manifest),
+            query=[("fieldManager", FIELD_MANAGER)],
+            accept=_METADATA,
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
@@ -246,7 +299,7 @@ class Kube:
         await self._request("DELETE", kind.path(namespace, name), body=options)
 
     async def annotate(self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
-        """Set these annotations and leave the others (JSON merge patch)."""
+        """Set these annotations and leave the others (JSON merge patch); return the object."""
         return await self._request(
             "PATCH",
             kind.path(namespace, name),
@@ -255,8 +308,68 @@ class Kube:
             content_type="application/merge-patch+json",
         )
 
+    async def set_metadata(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        changes: Mapping[str, Mapping[str, str]],
+        *,
+        uid: str,
+        annotations: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """Set labels and annotations (JSON patch) of the object with this uid, as long as it has `annotations`.
+
+        Args:
+            kind: What it is.
+            namespace: Where it is.
+            name: How it is called.
+            changes: `labels` and `annotations` to set; the object must have some of either.
+            uid: Which object of this name.
+            annotations: What it must have.
+
+        Raises:
+            Invalid: It is another one, or does not have them.
+        """
+        tests = {"/metadata/uid": uid, **{_pointer("annotations", key): each for key, each in annotations.items()}}
+        sets = {_pointer(part, key): each for part, pairs in changes.items() for key, each in pairs.items()}
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            body=[
+                *({"op": "test", "path": path, "value": value} for path, value in tests.items()),
+                *({"op": "add", "path": path, "value": value} for path, value in sets.items()),
+            ],
+            query=[("fieldManager", FIELD_MANAGER)],
+            content_type="application/json-patch+json",
+        )
+
+    async def resize(self, namespace: str, name: str, *, uid: str, requests: Requests) -> dict[str, Any]:
+        """Change what containers of the pod with this uid request (subresource resize, KEP-1287); return the pod.
+
+        Raises:
+            NotFound: There is no such pod.
+            Conflict: It is another one.
+            Invalid: The change is not allowed, such as one of its QoS class.
+        """
+        amounts = {container: {"cpu": cpu, "memory": memory} for container, cpu, memory in requests}
+        containers = [
+            {"name": name, "resources": {"requests": {kind: each for kind, each in amount.items() if each}}}
+            for name, amount in amounts.items()
+        ]
+        step = [each for each in containers if each["name"] == STEP_CONTAINER]
+        sidecars = [each for each in containers if each["name"] != STEP_CONTAINER]
+        return await self._request(
+            "PATCH",
+            PODS.path(namespace, name, "resize"),
+            body={"metadata": {"uid": uid}, "spec": {"containers": step, "initContainers": sidecars}},
+            query=[("fieldManager", FIELD_MANAGER)],
+            # By the names of containers: their order may be another where webhooks have added some.
+            content_type="application/strategic-merge-patch+json",
+        )
+
     async def apply_status(self, kind: Kind, metadata: Mapping[str, str], status: Mapping[str, Any]) -> dict[str, Any]:
-        """Make `status` ours as a whole (server-side apply, forced) and return the object.
+        """Make `status` ours as a whole (server-side apply, forced) and return the object's metadata.
 
         Args:
             kind: What it is.
@@ -275,7 +388,54 @@ class Kube:
                 "status": dict(status),
             },
             query=[("fieldManager", FIELD_MANAGER), ("force", "true")],
+            accept=_METADATA,
             content_type="application/apply-patch+yaml",
+        )
+
+    async def log(self, namespace: str, pod: str, container: str) -> AsyncGenerator[bytes]:
+        """Yield what a container that has started prints, from the beginning of its log until it ends."""
+        path = PODS.path(namespace, pod, "log")
+        query = [("container", container), ("follow", "true")]
+        # A step may be silent for as long as a compiler takes.
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=LOG_SECONDS)
+        try:
+            async with await self._send("GET", path, query=query, accept="*/*", limits=limits) as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP
+                    raise error_of(response.status, {}, response.headers.get("Retry-After", ""), f"GET {path}")
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Transient(f"GET {path}: broke off: {error or type(error).__name__}") from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        data: bytes | None = None,
+        accept: str,
+        content_type: str = _JSON,
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """Send a request with the credentials of the client library, and none of what it does to requests.
+
+        It walks through each body, and looks for a proxy and a netrc at each request: 0.7 ms of CPU, 0.3 without.
+        """
+        headers = {"Accept": accept, "Content-Type": content_type}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["Authorization"] = token
+        url = f"{self._server}{path}"
+        return await self._session.request(
+            method,
+            URL(f"{url}?{urlencode(query)}" if query else url, encoded=True),
+            data=data,
+            headers=headers,
+            timeout=limits,
+            proxy=self._proxy,
+            proxy_headers=self._configuration.proxy_headers,
+            server_hostname=self._configuration.tls_server_name or None,
         )
 
     async def _request(
@@ -284,38 +444,71 @@ class Kube:
         path: str,
         *,
         query: Sequence[tuple[str, str]] = (),
-        body: Mapping[str, Any] | None = None,
-        accept: str = "application/json",
-        content_type: str = "application/json",
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        accept: str = _JSON,
+        content_type: str = _JSON,
     ) -> dict[str, Any]:
-        request = await self.api_client.param_serialize(
-            method,
-            path,
-            query_params=list(query),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        data = None if body is None else json.dumps(body).encode()
+        limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         try:
-            response = await self.api_client.call_api(
-                *request, _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-            )
-            payload: bytes = await response.read()
+            async with await self._send(
+                method, path, query=query, data=data, accept=accept, content_type=content_type, limits=limits
+            ) as response:
+                payload = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             what = str(error) or type(error).__name__
             raise Transient(f"{method} {path}: no answer from the API server: {what}") from error
-        try:
-            answer = json.loads(payload)
-        except ValueError:
-            answer = {}
-        if not isinstance(answer, dict):
-            answer = {}
+        answer = _status(payload)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP
             raise error_of(response.status, answer, response.headers.get("Retry-After", ""), f"{method} {path}")
         if not answer:
             # A proxy on the way may answer 200 with a page of its own.
-            raise Transient(f"{method} {path}: the answer is no JSON object")
+            raise Transient(f"{method} {path}: the answer is not a JSON object")
         return answer
+
+
+def items_of(page: Mapping[str, Any]) -> Objects:
+    """Return the objects of a page: null, when there are none, with metadata only."""
+    return page["items"] or []
+
+
+def _pointer(part: str, key: str) -> str:
+    """Return the JSON pointer (RFC 6901) to a label or an annotation."""
+    return f"/metadata/{part}/{key.replace('~', '~0').replace('/', '~1')}"
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    """Return the proxy on the way to the API server: that of the kubeconfig, else that of the environment."""
+    return str(configuration.proxy) if configuration.proxy else Proxies.read(os.environ).of(str(configuration.host))
+
+
+def _status(payload: bytes) -> dict[str, Any]:
+    """Return the object in an answer, empty where a proxy on the way has sent something else."""
+    try:
+        answer = json.loads(payload)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a watch, one a line. Lines may be longer than the reader's own limit for them."""
+    rest = bytearray()
+    async for chunk in content.iter_any():
+        *lines, tail = chunk.split(b"\n")
+        for line in lines:
+            rest += line
+            if rest.strip():
+                yield _event(bytes(rest))
+            rest.clear()
+        rest += tail
+
+
+def _event(line: bytes) -> tuple[str, dict[str, Any]]:
+    event = _status(line)
+    if not isinstance(event.get("type"), str) or not isinstance(event.get("object"), dict):
+        raise Transient("a watch returned something that is not an event")
+    return event["type"], event["object"]
 
 
 def error_of(status: int, answer: Mapping[str, Any], retry_after: str, what: str) -> KubeError:

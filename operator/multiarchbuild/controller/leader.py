@@ -1,7 +1,12 @@
 """One operator at a time, by a Lease."""
 
 import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import aiohttp
@@ -18,14 +23,30 @@ _LOG = logger(__name__)
 
 LEASE: Final = "multiarchbuild"
 """Name of the Lease."""
-LEASE_SECONDS: Final = 15
+LEASE_SECONDS: Final = 30
 """How long a leader that has fallen silent is waited for."""
-RENEW_SECONDS: Final = 6
-"""How long a leader tries to renew before it gives up: with what it waits besides, within LEASE_SECONDS."""
-REQUEST_SECONDS: Final = 3
+RENEW_SECONDS: Final = 18
+"""How long a leader tries to renew before it gives up: with what it waits besides, within LEASE_SECONDS.
+
+Long enough for an API server that is restarted, or out of breath: a new leader has to list everything again.
+"""
+REQUEST_SECONDS: Final = 4
 """Time for one request."""
 RETRY_SECONDS: Final = 1
 """Between two tries to get or renew it: a Lease that was released is taken after this time at the latest."""
+
+
+POD_NAME_ENV: Final = "POD_NAME"
+"""Environment variable with the name of the operator's pod, which the chart sets."""
+
+
+def own_identity() -> str:
+    """Return the name of this process among all that may want to lead.
+
+    In a pod, its name: only one process of it runs at a time, so one that is started again after it was killed takes
+    its own Lease up at once. Elsewhere processes share a host, and each has a name of its own.
+    """
+    return os.environ.get(POD_NAME_ENV) or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
 
 class Leadership:
@@ -46,6 +67,15 @@ class Leadership:
                 onstopped_leading=self._stopped,
             )
         )
+
+    def annotate(self, annotations: Mapping[str, str | None]) -> None:
+        """Have annotations written when the Lease is acquired or next renewed, and from then on; None removes one."""
+        self._lock.annotations = dict(annotations)
+        self._lock.written.clear()
+
+    async def annotated(self) -> None:
+        """Return once the Lease has these annotations."""
+        await self._lock.written.wait()
 
     async def run(self) -> None:
         """Try to lead, and go on leading. Returns when the Lease was lost."""
@@ -73,6 +103,14 @@ class _Lock(LeaseLock):  # type: ignore[misc]
     leading. And it waits five minutes for an answer, far beyond the Lease.
     """
 
+    annotations: Mapping[str, str | None] = MappingProxyType({})
+    """What the Lease says besides who holds it."""
+
+    def __init__(self, name: str, namespace: str, identity: str, api_client: ApiClient) -> None:
+        super().__init__(name, namespace, identity, api_client)
+        self.written = asyncio.Event()
+        """Set once the Lease says so."""
+
     async def get(self, name: str, namespace: str) -> Any:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
@@ -82,10 +120,14 @@ class _Lock(LeaseLock):  # type: ignore[misc]
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         # The client's own version passes a `pretty` that its own validation refuses.
-        body = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
+        said = {name: value for name, value in self.annotations.items() if value is not None}
+        body = V1Lease(metadata=V1ObjectMeta(name=name, annotations=said), spec=self.update_lease(election_record))
         return await self._answered(self.api_instance.create_namespaced_lease(namespace, body))
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        metadata = self.lease_reference.metadata
+        kept = {**(metadata.annotations or {}), **self.annotations}
+        metadata.annotations = {name: value for name, value in kept.items() if value is not None}
         return await self._answered(super().update(name, namespace, updated_record))
 
     def time_str_to_iso(self, str_time: str) -> str:
@@ -104,12 +146,18 @@ class _Lock(LeaseLock):  # type: ignore[misc]
         return True
 
     async def _answered(self, request: Any) -> bool:
+        """Return whether `request`, which writes the Lease with `annotations`, was answered."""
+        saying = self.annotations
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                return bool(await request)
+                if not await request:
+                    return False
         except ApiException as error:
             _LOG.warning("the lease was not written", error=error.reason)
             return False
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _LOG.warning("no answer about the lease", error=str(error) or type(error).__name__)
             return False
+        if saying is self.annotations:
+            self.written.set()
+        return True

@@ -48,8 +48,8 @@ def configure(log_format: LogFormat) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("multiarchbuild").setLevel(logging.INFO)
-    # It warns that it takes no signals, which is why it runs in a thread of its own.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # The client calls it an error that another replica was faster. `leader` says what went wrong with the Lease.
+    logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.CRITICAL)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import signal
-import socket
 import sys
-import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from kubernetes.aio.config import ConfigException
 
@@ -18,16 +17,20 @@ from multiarchbuild import __version__
 from multiarchbuild.plan.policy import Policy
 
 from . import flux, health, logs
+from .answers import STREAMS, Answers
 from .apply import Applier, Render
-from .census import Census
-from .kube import BUILDS, Forbidden, Kube, KubeError, NotFound, Transient, load_configuration, own_namespace
-from .leader import Leadership
+from .build_index import BuildIndex
+from .installations import SERVES, Installations, Superseded, serves_text
+from .kept import keep_bounds
+from .kube import BUILDS, Kube, KubeError, NotFound, load_configuration, own_namespace
+from .leader import Leadership, own_identity
 from .metrics import Metrics
-from .observe import Nodes
 from .queue import KeyedQueue
 from .reconcile import LOOK_SECONDS, Decide, Reconciler, work
 from .settings import PolicyError, load_policy
-from .watch import Key, Sink, Watcher
+from .traces import Traces
+from .views import Views
+from .watch import Key, Sink, Watcher, streams
 
 _LOG = logs.logger(__name__)
 
@@ -35,8 +38,10 @@ WORKERS: Final = 8
 """Builds that are looked at at the same time."""
 STUCK_SECONDS: Final = 2 * LOOK_SECONDS
 """A worker that has been at one build for so long will never come back."""
+NODES_SECONDS: Final = 1.0
+"""How long builds that wait for a node wait for further changes of nodes, which often come together."""
 STOP_SECONDS: Final = 0.7
-"""Time that workers, and then the watches, get to end what they are at when the operator stops."""
+"""Time that workers get to end what they are at when the operator stops."""
 CRD_SECONDS: Final = 5.0
 """Between two looks for the CustomResourceDefinition."""
 
@@ -61,6 +66,8 @@ class Options:
     leader_elect: bool
     flux: bool
     """Whether objects of Flux may be sources."""
+    log_streams: int = STREAMS
+    """Logs of running steps that are followed at most."""
 
 
 def main(argv: list[str]) -> int:
@@ -73,11 +80,16 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for the person who wrote the file
         return EXIT_USAGE
     from multiarchbuild.plan.decide import decide  # noqa: PLC0415 - tests run other rules
-    from multiarchbuild.pods import render  # noqa: PLC0415
+    from multiarchbuild.pods import render, template  # noqa: PLC0415
 
     namespaces = () if "all" in arguments.namespace else tuple(dict.fromkeys(arguments.namespace))
     host, port = arguments.listen
-    return run(Options(policy, namespaces, host, port, arguments.leader_elect, arguments.flux), decide, render)
+    return run(
+        Options(policy, namespaces, host, port, arguments.leader_elect, arguments.flux, arguments.log_streams),
+        # Kept builders answer by their logs only.
+        partial(decide, template=template if arguments.log_streams else None),
+        render,
+    )
 
 
 def run(options: Options, decide: Decide, render: Render) -> int:
@@ -109,68 +121,100 @@ async def _until_stopped(options: Options, decide: Decide, render: Render) -> No
 
 async def _operate(options: Options, decide: Decide, render: Render, stop: asyncio.Event) -> None:
     """Do everything, until cancelled. Raises `Failed`, in a group, when something ends that should not."""
-    identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    identity = own_identity()
     loop = asyncio.get_running_loop()
     metrics, checks = Metrics(), health.Health()
-    queue: KeyedQueue[Key] = KeyedQueue(group=lambda key: key.namespace, call_later=loop.call_later, clock=loop.time)
+    active: set[Key] = set()
+    queue = _queue(metrics, active)
     async with AsyncExitStack() as stack:
         checks.ready["started"] = lambda: False
         await _listen(options, checks, metrics, stack)
-        kube = await stack.enter_async_context(Kube(await load_configuration()))
+        open_streams = options.log_streams + streams(options.namespaces) + flux.streams(options.namespaces)
+        kube = await stack.enter_async_context(Kube(await load_configuration(), streams=open_streams))
         leadership = Leadership(kube.api_client, own_namespace(), identity)
         stack.push_async_callback(leadership.release)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         _LOG.info("started", version=__version__, identity=identity, namespaces=options.namespaces or "all")
         if options.leader_elect:
-            group.create_task(_lead(leadership))
+            group.create_task(_lead(leadership, serves_text(options.namespaces)))
             checks.ready["started"] = lambda: True  # as a follower it stands by
             await leadership.acquired.wait()
             checks.ready["started"] = lambda: False
             _LOG.info("leading")
-        await _resource_served(kube, options.namespaces)
+            await _alone(kube, leadership, options, checks, group)
+        options = await _in_cluster(kube, options)
 
-        nodes = Nodes(kube, loop.time)
-        applier = Applier(kube, render, options.policy, identity)
+        answers = Answers(kube, queue.add, metrics, streams=options.log_streams)
+        views = Views(queue.add_within, answers.has_succeeded)
+        applier = Applier(kube, render, options.policy, views, identity, loop.time)
         sources = flux.Sources(kube, enabled=options.flux)
-        census = Census(kube, options.namespaces, options.policy.concurrency, queue.add)
-        await _taken(census)
+        index = BuildIndex(options.policy.concurrency, queue.add)
+        metrics.show_waiting(index.view, options.policy)
+        group.create_task(keep_bounds(kube, views, options.policy.kept_builders, metrics))
         reconciler = Reconciler(
             kube=kube,
             decide=decide,
             applier=applier,
-            nodes=nodes,
+            views=views,
             sources=sources,
-            census=census,
+            index=index,
+            answers=answers,
             policy=options.policy,
             metrics=metrics,
+            traces=Traces.started(options.policy.tracing, group),
+            active=active,
         )
-
-        def nodes_changed() -> None:
-            nodes.changed()
-            for key in reconciler.active:
-                queue.add(key)
 
         def seen(resource: str) -> None:
             metrics.watch_last_event.labels(resource).set_to_current_time()
 
-        sink = Sink(queue.add, nodes_changed, seen, census.seen)
-        watcher = Watcher(load_configuration, options.namespaces, sink)
-        group.create_task(_watch(watcher))
-        group.create_task(census.prune())
-        if options.flux:
-            group.create_task(flux.follow(kube, load_configuration, options.namespaces, sources, sink))
-        for _ in range(WORKERS):
-            group.create_task(work(queue, reconciler, metrics))
+        sink = Sink(
+            build_changed=partial(queue.add, urgent=True),
+            seen=seen,
+            build=index.seen,
+            pod=views.pod_seen,
+            config_map=views.config_map_seen,
+            node=partial(_node_seen, views, reconciler, queue),
+        )
+        watcher = Watcher(kube, options.namespaces, sink)
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS
         checks.live["watches alive"] = lambda: watcher.alive
         checks.ready["watches synced"] = lambda: watcher.synced
         checks.ready["started"] = lambda: True
+        group.create_task(watcher.run())
+        await watcher.listed()
+        if options.flux:
+            group.create_task(flux.follow(kube, options.namespaces, sources, queue.add))
+        for _ in range(WORKERS):
+            group.create_task(work(queue, reconciler, metrics))
         try:
             await asyncio.Future()
         finally:
             # Not when the Lease was lost: then somebody else leads soon.
             if stop.is_set():
                 await _drain(queue)
+
+
+def _node_seen(
+    views: Views, reconciler: Reconciler, queue: KeyedQueue[Key], kind: str, manifest: Mapping[str, Any]
+) -> None:
+    """Have builds that wait for a node looked at where one has changed."""
+    if views.node_seen(kind, manifest):
+        for key in reconciler.waiting:
+            queue.add_within(key, NODES_SECONDS)
+
+
+def _queue(metrics: Metrics, active: Collection[Key]) -> KeyedQueue[Key]:
+    loop = asyncio.get_running_loop()
+    queue: KeyedQueue[Key] = KeyedQueue(
+        group=lambda key: key.namespace,
+        call_later=loop.call_later,
+        clock=loop.time,
+        begun=active.__contains__,
+    )
+    metrics.queue_depth.set_function(queue.__len__)
+    metrics.queue_oldest.set_function(lambda: queue.oldest)
+    return queue
 
 
 async def _listen(options: Options, checks: health.Health, metrics: Metrics, stack: AsyncExitStack) -> None:
@@ -181,17 +225,35 @@ async def _listen(options: Options, checks: health.Health, metrics: Metrics, sta
     stack.push_async_callback(server.cleanup)
 
 
-async def _lead(leadership: Leadership) -> NoReturn:
+async def _lead(leadership: Leadership, serves: str) -> NoReturn:
+    leadership.annotate({SERVES: serves})
     await leadership.run()
     raise Failed("the lease was lost: another operator may lead now")
 
 
-async def _watch(watcher: Watcher) -> NoReturn:
+async def _alone(
+    kube: Kube, leadership: Leadership, options: Options, checks: health.Health, group: asyncio.TaskGroup
+) -> None:
+    """Return once this is the only installation that serves its namespaces; its Lease has said that it is one before.
+
+    Each says so first and looks for others then: of two that begin at the same moment, one at least sees the other.
+    """
+    installations = Installations(kube.api_client, own_namespace(), options.namespaces)
+    checks.ready["no other installation serves its namespaces"] = lambda: not installations.waiting
+    await leadership.annotated()
+    while await installations.others_work():
+        leadership.annotate({SERVES: None})
+        await installations.alone()
+        leadership.annotate({SERVES: serves_text(options.namespaces)})
+        await leadership.annotated()
+    group.create_task(_stay_alone(installations))
+
+
+async def _stay_alone(installations: Installations) -> NoReturn:
     try:
-        error = await watcher.start()
-    finally:
-        await asyncio.to_thread(watcher.stop, STOP_SECONDS)
-    raise Failed(f"watching has ended: {error!r}")
+        await installations.watch()
+    except Superseded as error:
+        raise Failed(str(error)) from error
 
 
 async def _resource_served(kube: Kube, namespaces: Sequence[str]) -> None:
@@ -199,24 +261,29 @@ async def _resource_served(kube: Kube, namespaces: Sequence[str]) -> None:
     namespace = namespaces[0] if namespaces else None
     while True:
         try:
-            await kube.list(BUILDS, namespace, limit=1)
+            await anext(kube.lists(BUILDS, namespace, limit=1))
         except NotFound:
-            _LOG.warning("there is no such resource in the cluster: apply its CRD", resource=BUILDS.plural)
-        except (Forbidden, Transient) as error:
+            _LOG.warning("the cluster does not have this resource: apply its CRD", resource=BUILDS.plural)
+        except KubeError as error:
             _LOG.warning("the cluster can't be used yet", error=str(error))
         else:
             return
         await asyncio.sleep(CRD_SECONDS)
 
 
-async def _taken(census: Census) -> None:
-    """Return once all builds are known."""
+async def _in_cluster(kube: Kube, options: Options) -> Options:
+    """Return `options` as they hold in this cluster, once it serves the resource."""
+    await _resource_served(kube, options.namespaces)
     while True:
         try:
-            return await census.take()
+            resizes = "pods/resize" in await kube.served("v1")
         except KubeError as error:
-            _LOG.warning("builds not listed yet", error=str(error))
-        await asyncio.sleep(CRD_SECONDS)
+            _LOG.warning("the cluster can't be used yet", error=str(error))
+            await asyncio.sleep(CRD_SECONDS)
+        else:
+            if not resizes:
+                _LOG.info("kept builders keep their requests while they wait: the cluster has no pods/resize (1.33)")
+            return replace(options, policy=options.policy.in_cluster(resizes=resizes))
 
 
 async def _drain(queue: KeyedQueue[Key]) -> None:
@@ -250,9 +317,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--listen",
         type=_address,
-        default=("0.0.0.0", 8080),  # noqa: S104 - probes and Prometheus come from outside the pod
-        metavar="HOST:PORT",
-        help="where to serve /healthz, /readyz and /metrics (default 0.0.0.0:8080)",
+        default=("", 8080),
+        metavar="[HOST]:PORT",
+        help="where to serve /healthz, /readyz and /metrics (default :8080, every address of IPv4 and IPv6)",
     )
     parser.add_argument(
         "--leader-elect",
@@ -266,11 +333,19 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="let objects of Flux be sources, in a cluster that has them (default)",
     )
+    parser.add_argument(
+        "--log-streams",
+        type=int,
+        default=STREAMS,
+        metavar="N",
+        help="logs of running steps to follow at most; the results of further ones come half a second later "
+        "(default %(default)s, 0 follows none)",
+    )
     return parser
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:8080")
+    if ":" not in text or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST]:PORT, such as :8080, 127.0.0.1:8080 or [::1]:8080")
     return host.strip("[]"), int(port)

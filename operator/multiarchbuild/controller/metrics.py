@@ -1,11 +1,16 @@
 """What Prometheus may know. Labels are closed sets or few: never a name of a build."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from multiarchbuild import __version__
 from multiarchbuild.api.status import Phase, PlatformStatus, Status
+from multiarchbuild.plan.children import Pod
+from multiarchbuild.plan.cluster import ClusterView
+from multiarchbuild.plan.policy import Policy
+
+from . import memory
 
 _BUILD_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120)
@@ -38,7 +43,42 @@ class Metrics:
             buckets=_RECONCILE_BUCKETS,
             registry=registry,
         )
+        self.queue_depth = Gauge(
+            "mab_queue_depth", "Builds that wait to be looked at and could be, were there a worker.", registry=registry
+        )
+        self.queue_oldest = Gauge(
+            "mab_queue_oldest_seconds", "Time that the first of these builds has waited.", registry=registry
+        )
         self.builds_active = Gauge("mab_builds_active", "Runs that are going on.", registry=registry)
+        self.builds_queued = Gauge(
+            "mab_builds_queued", "Builds that wait for their turn (policy: concurrency).", registry=registry
+        )
+        self.source_checks = Gauge(
+            "mab_source_checks", "Looks at polled sources that are going on, each of which is a pod.", registry=registry
+        )
+        self.source_checks_limit = Gauge(
+            "mab_source_checks_limit",
+            "Such looks that may go on at the same time (policy: polling.concurrent).",
+            registry=registry,
+        )
+        self.log_streams = Gauge("mab_log_streams", "Logs of running steps that are followed.", registry=registry)
+        Gauge("mab_memory_bytes", "Resident memory of the operator.", registry=registry).set_function(
+            memory.resident_bytes
+        )
+        Gauge(
+            "mab_memory_limit_bytes",
+            "Memory at which its container is killed; +Inf without a limit.",
+            registry=registry,
+        ).set(memory.limit_bytes())
+        self.builder_use = Counter(
+            "mab_builder_use_total",
+            "Builds of one platform that ended, where builders are kept: by a Kept one, or why not.",
+            ["use"],
+            registry=registry,
+        )
+        self.kept_builders = Gauge(
+            "mab_kept_builders", "Kept builders: idle, or building.", ["state"], registry=registry
+        )
         self.cache_steps = Counter(
             "mab_cache_steps_total",
             "Steps of builds that came from the cache (hit) or not (miss).",
@@ -67,6 +107,21 @@ class Metrics:
             self.reconcile_errors.labels(kind)
         Gauge("mab_build_info", "Version of the operator.", ["version"], registry=registry).labels(__version__).set(1)
 
+    def show_waiting(self, view: ClusterView, policy: Policy) -> None:
+        """Show from now on what waits, or goes on, within the limits of the policy."""
+        self.builds_queued.set_function(lambda: view.turns.waiting)
+        self.source_checks.set_function(lambda: view.polling)
+        self.source_checks_limit.set(policy.polling.concurrent)
+
+    def count_kept(self, pods: Callable[[], Iterable[Pod]]) -> None:
+        """Let the gauge of kept builders count `pods`, those of all builds."""
+
+        def count(*, idle: bool) -> int:
+            return sum(bool(pod.template) and pod.ended is None and pod.idle is idle for pod in pods())
+
+        self.kept_builders.labels("idle").set_function(lambda: count(idle=True))
+        self.kept_builders.labels("building").set_function(lambda: count(idle=False))
+
     def status_written(self, old: Status, new: Status) -> None:
         """Count what has ended between two statuses of a build. The write is the commit: it happens once."""
         known = {run: None for run, _, _ in _ended_runs(old)}
@@ -83,6 +138,8 @@ class Metrics:
 
     def _platform_ended(self, entry: PlatformStatus) -> None:
         self.platform_builds.labels(entry.platform, entry.mode or "", entry.phase).inc()
+        if entry.builder is not None and entry.builder.known:
+            self.builder_use.labels(entry.builder).inc()
         if entry.started_at and entry.finished_at:
             self.build_duration.labels("build").observe((entry.finished_at - entry.started_at).total_seconds())
         if entry.cache:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 from kubernetes.aio.config import ConfigException
 
-from multiarchbuild.api.resource import MultiArchBuild
+from multiarchbuild.api.stored import read_build
 
 from .kube import BUILDS, AlreadyExists, Conflict, Kube, KubeError, NotFound, load_configuration
 
@@ -73,7 +73,7 @@ async def _ready(kube: Kube, namespace: str, name: str, seconds: float) -> None:
     """Say each new state of the build until it is ready. Raises `SelfTestError`."""
     end, said = time.monotonic() + seconds, ""
     while True:
-        build = MultiArchBuild.model_validate(await kube.get(BUILDS, namespace, name))
+        build = read_build(await kube.get(BUILDS, namespace, name)).build
         conditions = {entry.type: entry for entry in build.status.conditions}
         ready, stalled = conditions.get("Ready"), conditions.get("Stalled")
         state = f"{ready.reason}: {ready.message}" if ready else "the operator has not looked at it yet"

@@ -29,7 +29,7 @@ def load_policy(path: Path | None) -> Policy:
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: is no valid YAML: {error}") from error
+        raise PolicyError(f"{path}: is not valid YAML: {error}") from error
     if data is None:
         return Policy()
     if not isinstance(data, dict):
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key} is there twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{key} is set twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -70,10 +70,12 @@ def _mistake(entry: Any) -> str:
         *parents, name = entry["loc"]
         near = get_close_matches(str(name), _names(parents), n=1)
         hint = f", did you mean {near[0]}?" if near else f": use one of {', '.join(_names(parents))}"
-        return f"there is no such field{hint}"
+        return f"unknown field{hint}"
     value = entry["input"]
-    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"{entry['msg'].removeprefix('Value error, ')}{shown}"
+    said = str(entry["msg"].removeprefix("Value error, "))
+    hidden = said.startswith("must not hold a user or password")
+    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) and not hidden else ""
+    return f"{said}{shown}"
 
 
 def _certificates(policy: Policy) -> Iterator[tuple[str, str]]:

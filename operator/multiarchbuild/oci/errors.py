@@ -4,7 +4,9 @@ RegistryError
 ├── DeniedError       401 or 403: the credentials are missing, wrong, or not allowed to do this
 ├── NotFoundError     404: no such repository, manifest or tag
 ├── UnreachableError  no answer: name, connection, TLS or time-out
-└── RefusedError      any other status, such as 429 or 5xx after all retries
+├── RejectedError     any other 4xx, such as 400, 405, 412 or 413: the same request is answered so again
+│   └── ImmutableTagError  the tag exists and may not be moved
+└── RefusedError      an error of its own, such as 429 or 5xx after all retries
 """
 
 
@@ -22,6 +24,14 @@ class NotFoundError(RegistryError):
 
 class UnreachableError(RegistryError):
     """The registry did not answer."""
+
+
+class RejectedError(RegistryError):
+    """The registry does not accept the request, however often it is sent."""
+
+
+class ImmutableTagError(RejectedError):
+    """The registry does not let a tag move that it has."""
 
 
 class RefusedError(RegistryError):

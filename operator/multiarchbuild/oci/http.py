@@ -1,13 +1,16 @@
 """One question over HTTP and its answer, with bounds: no server makes a step read without end."""
 
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Final
-from urllib.parse import urljoin, urlsplit
+from typing import Any, BinaryIO, Final
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError
+
+from .proxies import Proxies
 
 LIMIT: Final = 4 * 1024 * 1024
 """Bytes of the largest manifest that registries must accept (distribution spec, "Pushing Manifests")."""
@@ -31,6 +34,49 @@ class Answer:
     body: bytes
     url: str
     """Where the answer is from."""
+
+
+class Connections(urllib3.PoolManager):
+    """Connections that go through the proxies of the environment, each request and each redirect by its own host."""
+
+    def __init__(self, proxies: Proxies, **options: Any) -> None:
+        """Take what urllib3's PoolManager takes; `proxies` says what goes where."""
+        super().__init__(**options)
+        self.proxies = proxies
+        self._options, self._via = options, dict[str, urllib3.PoolManager]()
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]  # noqa: FBT001, FBT002 - as urllib3 has it
+        """Send a request, see urllib3."""
+        proxy = self.proxies.of(url)
+        if proxy is None:
+            return super().urlopen(method, url, redirect, **options)
+        if proxy not in self._via:
+            self._via[proxy] = _Through(proxy, self, self._options)
+        return self._via[proxy].urlopen(method, url, redirect, **options)
+
+
+class _Through(urllib3.ProxyManager):
+    """Connections through one proxy."""
+
+    def __init__(self, url: str, whole: Connections, options: Mapping[str, Any]) -> None:
+        parts = urlsplit(url)
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+        super().__init__(url, proxy_headers=headers, **options)
+        self._url, self._whole = url, whole
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]  # noqa: FBT001, FBT002 - as urllib3 has it
+        # urllib3 follows redirects here, where another host may be reached in another way.
+        if self._whole.proxies.of(url) != self._url:
+            return self._whole.urlopen(method, url, redirect, **options)
+        return super().urlopen(method, url, redirect, **options)
+
+
+def connections(ca_file: str | None, **options: Any) -> urllib3.PoolManager:
+    """Return connections that trust `ca_file` (the system's CAs without one); further options are urllib3's."""
+    proxies = Proxies.read(os.environ)
+    options["ca_certs"] = ca_file
+    return Connections(proxies, **options) if proxies.by_scheme else urllib3.PoolManager(**options)
 
 
 def ask(
@@ -94,7 +140,15 @@ def _final(url: str, response: urllib3.BaseHTTPResponse) -> str:
 def cause(error: HTTPError) -> str:
     """Return what is behind an error of urllib3, without the representation of a connection that it puts before it."""
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    if isinstance(reason, ProxyError):
+        proxy = getattr(error.pool, "proxy", None) if isinstance(error, MaxRetryError) else None
+        which = f"the proxy {proxy.host}:{proxy.port}" if proxy else "the proxy"
+        return f"{which} failed: {_text(reason.original_error)}"
     if reason.args and isinstance(reason.args[0], ssl.SSLCertVerificationError):
         return f"its certificate cannot be verified: {reason.args[0].verify_message}"
-    text = str(reason)
+    return _text(reason)
+
+
+def _text(error: BaseException) -> str:
+    text = str(error)
     return text.partition(">: ")[2] or text.partition("): ")[2] or text

@@ -25,6 +25,9 @@ MEDIA_TYPES = (INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 _REFERENCE_DIGEST = "vnd.docker.reference.digest"
 _REFERENCE_TYPE = "vnd.docker.reference.type"
 
+_SYSTEM = ("os.version", "os.features")
+"""Fields of a config that a descriptor's platform has too (image-spec, "image-index.md")."""
+
 Descriptor = Mapping[str, Any]
 
 
@@ -70,15 +73,19 @@ class Image:
     attestations: tuple[Descriptor, ...]
 
 
-def find_image(built: Manifest, platform: Platform) -> Image:
+def find_image(built: Manifest, platform: Platform, config: Mapping[str, Any] | None = None) -> Image:
     """Return the image for `platform` in what a builder pushed: an index, or the manifest of the only image.
+
+    `config` is that of the only image. What it says of the system that it needs (`os.version`, by which Windows
+    chooses) stands in the index too, as BuildKit writes it where it makes one.
 
     Raises:
         ValueError: `built` has no image for `platform`.
     """
     if built.media_type not in (INDEX, DOCKER_LIST):
         own = {"mediaType": built.media_type, "digest": built.digest, "size": len(built.raw)}
-        return Image(platform, {**own, "platform": platform.descriptor()}, ())
+        system = {name: value for name in _SYSTEM if (value := (config or {}).get(name))}
+        return Image(platform, {**own, "platform": {**platform.descriptor(), **system}}, ())
     descriptors: Sequence[Descriptor] = built.content.get("manifests", ())
     image = next((entry for entry in descriptors if _runs_on(entry, platform)), None)
     if image is None:

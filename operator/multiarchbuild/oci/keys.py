@@ -61,6 +61,13 @@ class SigningKey:
 
     _private: _Private
 
+    @property
+    def hint(self) -> str:
+        """What tells the public key from others: the SHA-256 of its SubjectPublicKeyInfo, in base64."""
+        encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        public = self._private.public_key().public_bytes(encoding, form)
+        return base64.b64encode(hashlib.sha256(public).digest()).decode()
+
     def sign(self, payload: bytes) -> bytes:
         """Return a signature of `payload`: ECDSA and RSA (PKCS#1 v1.5) over its SHA-256, Ed25519 over itself."""
         match self._private:
@@ -110,7 +117,7 @@ def _parse(base64_text: bytes) -> _Encrypted:
     try:
         box = _Encrypted.model_validate_json(base64.b64decode(b"".join(base64_text.split()), validate=True))
     except (binascii.Error, ValidationError) as error:
-        raise InvalidKeyError("`cosign.key` is damaged: it is no key as cosign writes it") from error
+        raise InvalidKeyError("`cosign.key` is damaged: it does not have the format of a cosign key") from error
     if box.kdf.cost not in _SCRYPT:
         raise InvalidKeyError("`cosign.key` is encrypted with parameters of scrypt that cosign does not use")
     return box
@@ -129,7 +136,7 @@ def _der(plain: bytes) -> object:
     try:
         return serialization.load_der_private_key(plain, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidKeyError("`cosign.key` holds no private key in PKCS#8") from error
+        raise InvalidKeyError("`cosign.key` does not contain a private key in PKCS#8") from error
 
 
 def _pem(pem: bytes, passwords: list[bytes]) -> object:
@@ -139,7 +146,7 @@ def _pem(pem: bytes, passwords: list[bytes]) -> object:
         pass  # it is encrypted
     except (ValueError, UnsupportedAlgorithm) as error:
         raise InvalidKeyError(
-            "`cosign.key` is no private key in PEM: it must be what `cosign generate-key-pair` makes, or PKCS#8"
+            "`cosign.key` is not a private key in PEM: use what `cosign generate-key-pair` makes, or PKCS#8"
         ) from error
     for password in filter(None, passwords):
         try:
@@ -152,7 +159,7 @@ def _pem(pem: bytes, passwords: list[bytes]) -> object:
 def _wrong_password(password: bytes) -> InvalidKeyError:
     if password:
         return InvalidKeyError("`cosign.password` is not the password of `cosign.key`")
-    return InvalidKeyError("`cosign.key` is encrypted, and there is no `cosign.password`")
+    return InvalidKeyError("`cosign.key` is encrypted, but the Secret has no `cosign.password`")
 
 
 def _usable(key: object) -> _Private:
@@ -169,4 +176,4 @@ def _usable(key: object) -> _Private:
                 return key
             raise InvalidKeyError(f"`cosign.key` is an RSA key of {key.key_size} bits: use 2048 to 4096")
         case _:
-            raise InvalidKeyError("`cosign.key` is of a kind that nobody verifies: use ECDSA P-256, Ed25519 or RSA")
+            raise InvalidKeyError("`cosign.key` is of an unsupported type: use ECDSA P-256, Ed25519 or RSA")

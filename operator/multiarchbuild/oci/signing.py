@@ -62,7 +62,9 @@ def sign(client: Client, digest: str, key: Key) -> str:
             return found.digest
         layers.append({**_blob(client, SIMPLE_SIGNING, payload), "annotations": {SIGNATURE: _encoded(key, payload)}})
         client.put(_manifest(client, layers), tag(digest))
-    raise RefusedError(f"{client.repository.registry} took the signature and does not serve it under {tag(digest)}")
+    raise RefusedError(
+        f"{client.repository.registry} accepted the signature but does not return it under {tag(digest)}"
+    )
 
 
 def _payload(identity: str, digest: str) -> bytes:
@@ -87,7 +89,7 @@ def _layers(found: Manifest, where: str) -> list[Mapping[str, Any]]:
             return list(layers)
     except (ValueError, KeyError, TypeError):
         pass
-    raise RefusedError(f"the tag {where} names something else than signatures: delete it")
+    raise RefusedError(f"the tag {where} does not name signatures: delete the tag")
 
 
 def _is_ours(layer: Mapping[str, Any], payload: bytes, key: Key) -> bool:

@@ -1,13 +1,32 @@
 """What `decide` asks for. Each action is idempotent: performing it twice is the same as once."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
-from multiarchbuild.api.mounts import BUILT_ANNOTATION, SOURCE_ANNOTATION
+from multiarchbuild.api.mounts import (
+    BUILT_ANNOTATION,
+    BUILT_AT_ANNOTATION,
+    IDLE_ANNOTATION,
+    REQUESTS_ANNOTATION,
+    SOURCE_ANNOTATION,
+)
 from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.requests import LastImage
 from multiarchbuild.api.results import Pushed, Source
-from multiarchbuild.api.status import Mode
+from multiarchbuild.api.source import Paths
+from multiarchbuild.api.status import Mode, ParentImage
 
-from .children import Role
+from .children import Requests, Role
+
+UNDISTURBED: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Annotations by which autoscalers leave a node alone while a step runs on it: what it has done would be lost.
+
+Both look at pods that go on only: an ended one holds no node.
+Sources: https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md, https://karpenter.sh/docs/concepts/disruption/
+"""
+DISTURBABLE: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true", "karpenter.sh/do-not-disrupt": "false"}
+"""The opposite, of a builder that waits for work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,8 @@ class EnsureInputs:
 
     name: str
     run_id: str
+    parents: tuple[ParentImage, ...] = ()
+    """Images of the builds that it is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +70,25 @@ class StartResolve:
     deadline: int
     """Seconds that the pod may take."""
     role: Role = Role.RESOLVE
-    """CHECK where it only looks whether the source has changed."""
+    """CHECK where it only looks whether the source has changed, CHECK_BASES where base images have."""
+    artifact: Source | None = None
+    """What Flux has, where the source is an object of Flux."""
+    paths: Paths | None = None
+    """Files that count, by the spec as it is now."""
+    last: LastImage | None = None
+    """What it compares with."""
+    bases: tuple[str, ...] = ()
+    """Base images that it asks for, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long a builder stays."""
+
+    idle: int
+    """Seconds that it waits for the next run."""
+    life: int
+    """Seconds that its pod may exist in all (activeDeadlineSeconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +100,36 @@ class StartBuild:
     attempt: int
     inputs: str
     deadline: int
+    until: datetime
+    """When the run ends: earlier than the pod, if the pod has to wait for a node."""
     platforms: tuple[Platform, ...]
     placement: Placement
     cache: CacheRefs
     source: Source | None
     """The pinned source, or None while it is being resolved: then AnnotateSource follows."""
+    keep: Keep | None = None
+    """Whether its builder stays for the next run."""
+    parents: tuple[ParentImage, ...] = ()
+    """As of the run's ConfigMap, for a builder that can't mount it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Hand a build to a kept builder instead of creating a pod for it."""
+
+    pod: str
+    uid: str
+    """Of the pod: a precondition."""
+    after: str
+    """Name of the request that it is idle after: a precondition, so that it never has two at once."""
+    number: int
+    """Which build of the pod this is."""
+    at: datetime
+    """Now."""
+    build: StartBuild
+    """What would have been created."""
+    last: LastImage | None = None
+    """What it need not build again, if nothing has changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +165,61 @@ class AnnotateBuilt:
 
     pod: str
     built: Pushed
+    now: datetime
 
     @property
     def annotations(self) -> dict[str, str]:
         """What carries it."""
-        return {BUILT_ANNOTATION: _json(self.built)}
+        return {**built_annotations(self.built), BUILT_AT_ANNOTATION: self.now.isoformat()}
+
+
+def built_annotations(built: Pushed) -> dict[str, str]:
+    """Return what carries it in a publish pod that is made with it."""
+    return {BUILT_ANNOTATION: _json(built)}
+
+
+@dataclass(frozen=True, slots=True)
+class MarkIdle:
+    """Tell a kept builder that its result is known, so that it waits for the next request."""
+
+    pod: str
+    uid: str
+    request: str
+    requests: str = ""
+    """What it requests while it builds; empty where that is noted already."""
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What carries it; autoscalers may move it from now on."""
+        noted = {REQUESTS_ANNOTATION: self.requests} if self.requests else {}
+        return {IDLE_ANNOTATION: self.request, **noted, **DISTURBABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Change what the containers of a pod request, in place. What comes of it nothing depends on."""
+
+    pod: str
+    uid: str
+    requests: Requests
+    lowers: bool = False
+    """Whether it is of a builder that waits, which gets back what it has noted; else it gets that back now."""
 
 
 def _json(handed: Source | Pushed) -> str:
     return handed.model_dump_json(by_alias=True, exclude_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRecord:
+    """Create a ConfigMap with what a builder that has failed for good has recorded."""
+
+    name: str
+    run_id: str
+    platforms: tuple[Platform, ...]
+    mode: Mode
+    record: str
+    """Compressed, in base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +240,9 @@ class DeleteConfigMap:
 
 Start = EnsureInputs | StartResolve | StartBuild | StartPublish
 """What creates a child."""
-Action = Start | AnnotateSource | AnnotateBuilt | DeletePod | DeleteConfigMap
+Action = (
+    Start | HandOver | AnnotateSource | AnnotateBuilt | MarkIdle | Resize | KeepRecord | DeletePod | DeleteConfigMap
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,65 +1,41 @@
-"""Whether a run that is wanted may start now, and what status says when it may not."""
+"""Whether a run that is wanted may start now."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
-from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 
+from .build_summary import summarize
 from .builds import contradictions
-from .others import Other
+from .cluster import ClusterView
+from .parents import parents_of
 from .policy import Policy
 from .rules import refusal
-from .turns import turn
-
-LOOK_AGAIN = timedelta(seconds=30)
-"""How old the place in the queue may be that status shows; whose turn it is, is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Blocker:
     """A run that is wanted and may not start."""
 
-    reason: Literal[Reason.INVALID_SPEC, Reason.POLICY_DENIED, Reason.QUEUED]
+    reason: Literal[Reason.INVALID_SPEC, Reason.OPERATOR_OUTDATED, Reason.POLICY_DENIED, Reason.QUEUED]
     message: str
 
 
-def held(build: MultiArchBuild, others: Sequence[Other], policy: Policy, now: datetime) -> Held | None:
+def blocked_by(build: MultiArchBuild, others: ClusterView, policy: Policy, now: datetime) -> Blocker | None:
     """Return what keeps `build`, which wants a run, from starting it."""
     if message := refusal(build, policy):
-        return Held(Reason.POLICY_DENIED, message)
+        return Blocker(Reason.POLICY_DENIED, message)
+    if cycle := parents_of(build, others).cycle:
+        message = f"build.contexts form a cycle, {cycle}, where each is built from the next: remove one of them"
+        return Blocker(Reason.INVALID_SPEC, message)
     if message := contradictions(build, policy):
-        return Held(Reason.INVALID_SPEC, message)
+        return Blocker(Reason.INVALID_SPEC, message)
     run = build.status.run
     if run is not None and run.result is None:
         # It has its turn already: the new run takes the place of the old one.
         return None
-    place = turn(build, others, policy.concurrency, now)
-    if not place.blocked_by:
-        return None
-    ahead = f"{place.ahead} of {place.waiting - 1} that wait go first"
-    return Held(Reason.QUEUED, f"waits for its turn: {place.blocked_by} are going on; {ahead}")
-
-
-def conditions(old: tuple[Condition, ...], held: Held, generation: int, now: datetime) -> tuple[Condition, ...]:
-    """Return the conditions of a build whose run is held: Stalled when somebody has to act, else Reconciling."""
-    denied = held.reason is not Reason.QUEUED
-    stated: tuple[tuple[ConditionType, Literal["True", "False", "Unknown"]], ...] = (
-        (ConditionType.READY, "False" if denied else "Unknown"),
-        (ConditionType.STALLED if denied else ConditionType.RECONCILING, "True"),
-    )
-    new = tuple(
-        Condition(
-            type=kind,
-            status=status,
-            reason=held.reason,
-            message=held.message,
-            observed_generation=generation,
-            last_transition_time=now,
-        )
-        for kind, status in stated
-    )
-    return merge(old, new) + tuple(entry for entry in old if entry.type == ConditionType.SUCCEEDED)
+    # No place in the queue and no count of runs: they change all the time, and each change would be a write.
+    limit = others.turns.blocked_by(summarize(build), now)
+    return Blocker(Reason.QUEUED, f"queued: {limit}") if limit else None

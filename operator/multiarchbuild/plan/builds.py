@@ -9,20 +9,23 @@ from multiarchbuild.api.durations import parse_duration
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
-from multiarchbuild.api.results import Built, Failure, Published, Resolved, Source
+from multiarchbuild.api.results import Built, Failure, Source
 from multiarchbuild.api.scheduling import Strategy
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.api.status import CacheStatus, FailedAttempt, Mode, Phase, PlatformStatus, RunStatus
+from multiarchbuild.api.status import BuilderUse, CacheStatus, Phase, PlatformStatus, RunStatus
 
-from .actions import AnnotateSource, StartBuild
-from .attempts import with_failure
+from . import attempts, kept
+from .actions import AnnotateSource, HandOver, Placement, StartBuild
 from .cache import cache_refs
-from .children import Pod, Role
-from .context import Context, earliest, retry_at
-from .identity import builder_name, builder_slug, inputs_name
-from .outcome import Going, outcome, refusal
-from .placement import Choice, choose, contradiction, wish
+from .children import Pod, Role, platform_of
+from .context import Context, earliest
+from .identity import builder_name, builder_slug
+from .not_created import ASK_AGAIN, Child
+from .placement import Choice, PlacementRequest, choose, contradiction, placement_request
 from .policy import Policy
+from .unchanged import last_image
+
+_HANDED_OVER = "handed to the builder that was kept from the last run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class BuildProgress:
     """Where a builder stands after this decision."""
 
     entry: PlatformStatus
-    """For every platform of the builder but for its name."""
-    actions: tuple[StartBuild | AnnotateSource, ...] = ()
+    """For every platform of the builder but for its name, unless they are built."""
+    actions: tuple[StartBuild | HandOver | AnnotateSource, ...] = ()
     wake_at: datetime | None = None
 
 
@@ -56,61 +59,114 @@ def builders(spec: Spec) -> tuple[Builder, ...]:
 
 def contradictions(build: MultiArchBuild, policy: Policy) -> str:
     """Return what no nodes could ever make true of what `build` asks of them, or nothing."""
-    scheduling, namespace = build.spec.scheduling, build.metadata.namespace
-    wishes = (wish(scheduling, each.platforms, each.names, namespace) for each in builders(build.spec))
-    return "; ".join(filter(None, (contradiction(wanted, policy) for wanted in wishes)))
+    requests = (_request(build, builder, policy) for builder in builders(build.spec))
+    return "; ".join(filter(None, (contradiction(each, policy) for each in requests)))
 
 
-def advance(
+def read(context: Context, run: RunStatus, entry: PlatformStatus) -> tuple[PlatformStatus, datetime | None]:
+    """Return how the build of a platform stands by its pods, and when to look again if nothing happens before."""
+    if entry.phase is Phase.SUCCEEDED and entry.builder_output is not None:
+        return entry, None
+    # What its builder has pushed is not stored where the definition is of a version that did not have that.
+    platform = platform_of(entry.platform)
+    pods = [pod for pod in context.pods_of(run.id, Role.BUILD) if platform in pod.platforms]
+    entry, pods = _without_given_up(context, entry, pods)
+    reading = attempts.read(context, entry, pods, Built)
+    step = _with_builder(reading.step, pods)
+    if (built := reading.result) is None:
+        return step, reading.look_again
+    digest = next((image.digest for image in built.images if image.platform == str(platform)), None)
+    cache = CacheStatus(hits=built.cache.hits, total=built.cache.total)
+    fields = {"pushed": built.digest, "digest": digest, "cache": cache, "record": built.record}
+    return _update(step, **fields, warnings=built.warnings, bases=built.bases), None
+
+
+def _without_given_up(context: Context, entry: PlatformStatus, pods: Sequence[Pod]) -> tuple[PlatformStatus, list[Pod]]:
+    """Return `entry` and its pods without kept builders that are given up: the same attempt goes on in a new pod."""
+    reasons = {pod.name: kept.given_up(pod, entry, context.now) for pod in pods}
+    counting = [pod for pod in pods if reasons[pod.name] is None]
+    going = entry.builder is BuilderUse.KEPT and entry.phase in {Phase.PENDING, Phase.RUNNING}
+    if going and not attempts.awaits_retry(entry) and all(pod.name != entry.pod for pod in counting):
+        why = reasons.get(entry.pod or "") or BuilderUse.LOST
+        return PlatformStatus(platform=entry.platform, builder=why), counting
+    return entry, counting
+
+
+def _with_builder(entry: PlatformStatus, pods: Sequence[Pod]) -> PlatformStatus:
+    """Return `entry` with what its pod is, which an operator that was killed has not said."""
+    handed = any(pod.name == entry.pod and pod.handed is not None for pod in pods)
+    if handed == (entry.builder is BuilderUse.KEPT):
+        return entry
+    return _update(entry, builder=BuilderUse.KEPT if handed else BuilderUse.LOST)
+
+
+def proceed(
     context: Context, run: RunStatus, builder: Builder, entry: PlatformStatus, source: Source | None
 ) -> BuildProgress:
-    """Return where `builder` stands; `source` is None while it is being resolved."""
+    """Return what is to do for `builder`, which stands as `entry` says; `source` is None while it is being resolved."""
     if entry.phase in {Phase.SUCCEEDED, Phase.FAILED}:
         return BuildProgress(entry)
-    pod = context.pod(run.id, Role.BUILD, builder.platforms)
-    if entry.reason is Reason.RETRYING and (pod is None or pod.attempt <= entry.attempt):
-        return _retry_when_due(context, run, builder, entry, source)
-    if pod is None or pod.attempt < entry.attempt:
-        if entry.attempt == 0:
-            return _start(context, run, builder, source, attempt=1)
-        lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {entry.pod} disappeared before its step ended")
-        return _failed(context, entry, lost)
-    seen = _seen(entry, pod)
-    came = refusal(pod, context.nodes) or outcome(pod, context.now)
-    match came:
-        case Going(look_again=look_again):
-            progress = _going(context, run, builder, seen, pod, source)
-            return replace(progress, wake_at=earliest(progress.wake_at, look_again))
-        case Built():
-            return BuildProgress(_succeeded(context, seen, came))
-        case Failure():
-            return _failed(context, seen, came)
-        case Resolved() | Published():
-            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
-            return _failed(context, seen, wrong)
+    due = attempts.next_due(context, entry)
+    if due is None:
+        pod = context.pod_named(entry.pod)
+        return _going(context, run, builder, entry, pod, source) if pod is not None else BuildProgress(entry)
+    if context.now < due:
+        return BuildProgress(entry, wake_at=due)
+    return _start(context, run, builder, entry, source, entry.attempt + 1)
 
 
-def _start(
+def all_kept(context: Context, run: RunStatus) -> bool:
+    """Return whether every builder of `run`, which has not started any, can be one that is kept."""
+    return all(_find(context, run, builder) for builder in builders(context.build.spec))
+
+
+def _find(context: Context, run: RunStatus, builder: Builder) -> bool:
+    placement = _choose(context, run, builder).placement
+    name = builder_name(context.build, run.id, builder_slug(builder.platforms), placement.slug, 1)
+    action = _action(context, run, builder, Child(name), placement, None, 1)
+    return _kept(context, PlatformStatus(platform=builder.names[0]), action)[0] is not None
+
+
+def _action(
     context: Context,
     run: RunStatus,
     builder: Builder,
+    child: Child,
+    placement: Placement,
     source: Source | None,
-    *,
     attempt: int,
-    failed_attempts: tuple[FailedAttempt, ...] = (),
-) -> BuildProgress:
-    choice = _choose(context, run, builder)
-    action = StartBuild(
-        name=builder_name(context.build, run.id, builder_slug(builder.platforms), choice.placement.slug, attempt),
+) -> StartBuild:
+    return StartBuild(
+        name=child.name,
         run_id=run.id,
         attempt=attempt,
-        inputs=inputs_name(context.build, run.id),
+        inputs=context.inputs(run.id).name,
         deadline=context.seconds_left(run.started_at),
+        until=run.started_at + context.timeout,
         platforms=builder.platforms,
-        placement=choice.placement,
+        placement=placement,
         cache=cache_refs(context.build, builder.platforms, context.policy.cache.repository),
         source=source,
+        keep=kept.keep(context.build, context.policy) if context.template is not None else None,
+        parents=run.parents,
     )
+
+
+def _start(
+    context: Context, run: RunStatus, builder: Builder, before: PlatformStatus, source: Source | None, attempt: int
+) -> BuildProgress:
+    choice = _choose(context, run, builder)
+    slug = builder_slug(builder.platforms)
+    child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, choice.placement.slug, attempt))
+    if child.rejected:
+        rejected = _update(before, phase=Phase.PENDING, reason=Reason.POD_REJECTED, message=child.rejected)
+        return BuildProgress(rejected, wake_at=context.now + ASK_AGAIN)
+    if child.failed:
+        return BuildProgress(before)
+    action = _action(context, run, builder, child, choice.placement, source, attempt)
+    pod, why = _kept(context, before, action)
+    if pod is not None:
+        return _hand_over(context, run, builder, before, action, pod)
     entry = PlatformStatus(
         platform=builder.names[0],
         phase=Phase.PENDING,
@@ -119,18 +175,48 @@ def _start(
         message=choice.message,
         pod=action.name,
         attempt=attempt,
-        failed_attempts=failed_attempts,
+        builder=why,
+        failed_attempts=before.failed_attempts,
     )
     return BuildProgress(entry, actions=(action,), wake_at=choice.wait_until)
 
 
-def _retry_when_due(
-    context: Context, run: RunStatus, builder: Builder, entry: PlatformStatus, source: Source | None
+def _kept(context: Context, before: PlatformStatus, action: StartBuild) -> tuple[Pod | None, BuilderUse | None]:
+    """Return the kept builder for the first try of a platform, or why there is none."""
+    if action.keep is None or context.template is None:
+        return None, None
+    if before.builder is not None or action.attempt > 1:
+        return None, before.builder if before.builder is not BuilderUse.KEPT else BuilderUse.LOST
+    template = context.template(action, context.build, context.policy)
+    return kept.find(
+        action,
+        context.pods,
+        template,
+        not_handed=context.not_created.not_handed,
+        nodes=context.nodes,
+        policy=context.policy,
+        now=context.now,
+    )
+
+
+def _hand_over(
+    context: Context, run: RunStatus, builder: Builder, before: PlatformStatus, action: StartBuild, pod: Pod
 ) -> BuildProgress:
-    due = retry_at(entry.finished_at or context.now, entry.attempt)
-    if context.now < due:
-        return BuildProgress(entry, wake_at=due)
-    return _start(context, run, builder, source, attempt=entry.attempt + 1, failed_attempts=entry.failed_attempts)
+    handed = replace(kept.hand_over(pod, action, context.now), last=last_image(context.build.spec, run))
+    entry = PlatformStatus(
+        platform=builder.names[0],
+        phase=Phase.PENDING,
+        mode=pod.mode,
+        reason=Reason.PENDING,
+        message=_HANDED_OVER,
+        node=pod.node,
+        pod=pod.name,
+        attempt=action.attempt,
+        builder=BuilderUse.KEPT,
+        started_at=context.now,
+        failed_attempts=before.failed_attempts,
+    )
+    return BuildProgress(entry, actions=(handed,), wake_at=context.now + kept.BEGIN)
 
 
 def _going(
@@ -139,6 +225,9 @@ def _going(
     actions: tuple[AnnotateSource, ...] = ()
     if source is not None and source != Source() and not pod.source_annotation:
         actions = (AnnotateSource(pod.name, source),)
+    if (begins_until := kept.begins_until(pod, entry)) is not None:
+        waiting = _update(entry, phase=Phase.PENDING, reason=Reason.PENDING, message=_HANDED_OVER)
+        return BuildProgress(waiting, actions, wake_at=begins_until)
     if pod.step_started_at is not None:
         running = _update(entry, phase=Phase.RUNNING, reason=Reason.BUILDING, message=None)
         return BuildProgress(running, actions)
@@ -158,10 +247,13 @@ def _without_node(
     actions: tuple[AnnotateSource, ...],
 ) -> BuildProgress:
     """Return where a builder stands whose pod waits for a node."""
+    if pod.gates:
+        # In somebody's queue: another pod would go to its end.
+        return BuildProgress(_update(entry, phase=Phase.PENDING, reason=Reason.QUEUED, message=queued(pod)), actions)
     choice = _choose(context, run, builder)
     if choice.placement.slug != pod.placement:
         # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
-        return _start(context, run, builder, source, attempt=entry.attempt, failed_attempts=entry.failed_attempts)
+        return _start(context, run, builder, entry, source, entry.attempt)
     reason, message = choice.reason, choice.message
     if reason is Reason.PENDING and pod.unschedulable:
         reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
@@ -169,73 +261,33 @@ def _without_node(
     until = pod.created_at + parse_duration(patience) if patience else None
     if until is not None and context.now >= until:
         waited = f"pod {pod.name} got no node within {patience} (scheduling.pendingTimeout)"
-        return _failed(context, entry, Failure(reason=Reason.SCHEDULING_TIMED_OUT, message=f"{waited}: {message}"))
+        failure = Failure(reason=Reason.SCHEDULING_TIMED_OUT, message=f"{waited}: {message}")
+        failed = attempts.failed(context, entry, failure)
+        return BuildProgress(failed, wake_at=attempts.next_due(context, failed))
     waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
     return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until))
 
 
+def queued(pod: Pod) -> str:
+    """Return what a pod with scheduling gates waits for."""
+    return f"pod {pod.name} is held back by {', '.join(pod.gates)} (schedulingGates)"
+
+
+def _request(build: MultiArchBuild, builder: Builder, policy: Policy) -> PlacementRequest:
+    namespace = build.metadata.namespace
+    forced = policy.builder_nodes(namespace)
+    return placement_request(build.spec.scheduling, builder.platforms, builder.names, namespace, forced)
+
+
 def _choose(context: Context, run: RunStatus, builder: Builder) -> Choice:
-    scheduling = context.build.spec.scheduling
     return choose(
-        wish(scheduling, builder.platforms, builder.names, context.build.metadata.namespace),
+        _request(context.build, builder, context.policy),
         context.nodes,
         context.policy,
         # One wait for the whole run: a retry does not wait for a native node once more.
-        native_deadline=run.started_at + scheduling.native_wait_delta,
+        native_deadline=run.started_at + context.build.spec.scheduling.native_wait_delta,
         now=context.now,
     )
-
-
-def _seen(entry: PlatformStatus, pod: Pod) -> PlatformStatus:
-    return _update(
-        entry,
-        mode=Mode(pod.mode),
-        node=pod.node,
-        pod=pod.name,
-        attempt=pod.attempt,
-        started_at=pod.step_started_at,
-        finished_at=pod.ended.finished_at if pod.ended else None,
-    )
-
-
-def _succeeded(context: Context, entry: PlatformStatus, built: Built) -> PlatformStatus:
-    return _update(
-        entry,
-        phase=Phase.SUCCEEDED,
-        reason=Reason.SUCCEEDED,
-        message=None,
-        log_tail=None,
-        finished_at=entry.finished_at or context.now,
-        digest=built.digest,
-        cache=CacheStatus(hits=built.cache.hits, total=built.cache.total),
-    )
-
-
-def _failed(context: Context, entry: PlatformStatus, failure: Failure) -> BuildProgress:
-    finished = entry.finished_at or context.now
-    tail = failure.log_tail or None
-    if not context.retries(failure, entry.attempt):
-        ended = _update(
-            entry,
-            phase=Phase.FAILED,
-            reason=failure.reason,
-            message=failure.message,
-            log_tail=tail,
-            finished_at=finished,
-        )
-        return BuildProgress(ended)
-    due = retry_at(finished, entry.attempt)
-    message = f"attempt {entry.attempt} failed: {failure.reason}: {failure.message}; next try at {due:%H:%M:%S} UTC"
-    waiting = _update(
-        entry,
-        phase=Phase.PENDING,
-        reason=Reason.RETRYING,
-        message=message,
-        log_tail=tail,
-        finished_at=finished,
-        failed_attempts=with_failure(entry.failed_attempts, entry.attempt, failure, finished, entry.node),
-    )
-    return BuildProgress(waiting, wake_at=due)
 
 
 def _update(entry: PlatformStatus, **fields: Any) -> PlatformStatus:

@@ -29,17 +29,22 @@ def cache_refs(build: MultiArchBuild, platforms: tuple[Platform, ...], template:
     if spec.cache.mode is CacheMode.DISABLED:
         return CacheRefs(export_to=None, import_from=())
     repository = spec.cache.repository or _from(template, build) or spec.output.image
-    owner = digest(build.metadata.namespace, build.metadata.name)[:_OWNER]
+    own = own_hash(build.metadata.namespace, build.metadata.name)
     scope = _scope(spec.source.git.ref if spec.source.git else MAIN)
 
     def ref(scope: str, builder: str) -> str:
-        return f"{repository}:cache-{owner}-{scope}-{builder}"
+        return f"{repository}:cache-{own}-{scope}-{builder}"
 
-    own = builder_slug(platforms)
+    slug = builder_slug(platforms)
     # A cross builder can use what single-platform builders left for the stages that run on its own architecture.
     siblings = [ref(MAIN, platform.slug) for platform in platforms] if len(platforms) > 1 else []
-    imports = dict.fromkeys([ref(scope, own), ref(MAIN, own), *siblings])
-    return CacheRefs(export_to=ref(scope, own), import_from=tuple(imports))
+    imports = dict.fromkeys([ref(scope, slug), ref(MAIN, slug), *siblings] if spec.cache.import_ else [])
+    return CacheRefs(export_to=ref(scope, slug), import_from=tuple(imports))
+
+
+def own_hash(*parts: str) -> str:
+    """Return what tags of one build have in common after `cache-`, and no others have: of what tells it apart."""
+    return digest(*parts)[:_OWNER]
 
 
 def _from(template: str | None, build: MultiArchBuild) -> str:

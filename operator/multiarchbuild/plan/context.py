@@ -1,16 +1,21 @@
 """What every part of a decision looks at."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Failure
 
-from .children import Node, Pod, Role
+from .actions import StartBuild
+from .children import ConfigMap, Node, Pod, Role
 from .flux import Artifact
+from .identity import inputs_name
+from .not_created import Child, NotCreated, child
+from .parents import Parents
 from .policy import Policy
+from .rules import pod_refusal
 
 _PAUSES = (timedelta(seconds=5), timedelta(seconds=20), timedelta(minutes=1))
 _SLACK = 30
@@ -29,27 +34,43 @@ class Context:
     now: datetime
     artifact: Artifact | None = None
     """What Flux says, where the source is an object of Flux."""
+    config_maps: tuple[ConfigMap, ...] = ()
+    not_created: NotCreated = field(default_factory=NotCreated)
+    template: Callable[[StartBuild, MultiArchBuild, Policy], str] | None = None
+    """Hash of what pods for the same build and platform have in common (`kept.Template`); without it none is kept."""
+
+    parents: Parents = field(default_factory=Parents)
+    """What the builds have published that this one is made from."""
 
     @property
-    def waits_for_artifact(self) -> bool:
-        """Whether nothing can be built before Flux has an artifact."""
-        return self.build.spec.source.flux is not None and (self.artifact is None or self.artifact.source is None)
+    def waits(self) -> bool:
+        """Whether nothing can be built before Flux has an artifact, or other builds have their images."""
+        of_flux = self.build.spec.source.flux is not None and (self.artifact is None or self.artifact.source is None)
+        # A cycle is told as such.
+        return of_flux or (bool(self.parents.problem) and not self.parents.cycle)
 
-    def pod(self, run: str, role: Role, platforms: tuple[Platform, ...] = ()) -> Pod | None:
-        """Return the newest pod with this part in `run`: of the last attempt, and of that the last created.
+    def pods_of(self, run: str, role: Role) -> tuple[Pod, ...]:
+        """Return the pods with this part in `run`."""
+        return tuple(pod for pod in self.pods if (pod.run_id, pod.role) == (run, role))
 
-        Of two that were created in the same second, the one that is being deleted was replaced by the other.
+    def pod_named(self, name: str | None) -> Pod | None:
+        """Return the pod of this name."""
+        return next((pod for pod in self.pods if pod.name == name), None)
+
+    def inputs(self, run: str) -> Child:
+        """Return the ConfigMap of `run`, be there one or not."""
+        existing = next((each.name for each in self.config_maps if each.run_id == run and not each.is_record), None)
+        return Child(existing) if existing else child(inputs_name(self.build, run), self.not_created)
+
+    def pod_to_create(self, run: str, name: str) -> Child:
+        """Return the pod of `run` that `name` was made for; it can't be without its ConfigMap, nor against the policy.
+
+        The policy may have become stricter since the run started.
         """
-        matching = [
-            pod
-            for pod in self.pods
-            if (pod.run_id, pod.role) == (run, role) and (role is not Role.BUILD or pod.platforms == platforms)
-        ]
-        return max(
-            matching,
-            key=lambda pod: (pod.attempt, pod.created_at, not pod.deleting, pod.mode == "Emulated"),
-            default=None,
-        )
+        if denied := pod_refusal(self.build, self.policy):
+            return Child(name, rejected=f"{name} was not created: {denied}")
+        inputs = self.inputs(run)
+        return replace(inputs, name=name) if inputs.rejected or inputs.failed else child(name, self.not_created)
 
     @property
     def timeout(self) -> timedelta:
@@ -62,8 +83,12 @@ class Context:
         return min(max(int((end - self.now).total_seconds()), 1) + _SLACK, _MAX_DEADLINE)
 
     def retries(self, failure: Failure, attempt: int) -> bool:
-        """Return whether `attempt` (from 1), which failed so, is followed by another."""
-        return failure.reason.retryable and attempt <= self.build.spec.retries
+        """Return whether `attempt` (from 1), which failed so, is followed by another.
+
+        One that left a tag alone always is, once: nothing is wrong with what it does, it has to look at the tag again.
+        """
+        least = 1 if failure.reason is Reason.TAG_MOVED else 0
+        return failure.reason.retryable and attempt <= max(self.build.spec.retries, least)
 
 
 def retry_at(failed_at: datetime, attempt: int) -> datetime:

@@ -1,23 +1,39 @@
 """The heart: what should happen next for one build."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from multiarchbuild.api.conditions import Condition, merge
+from multiarchbuild.api.conditions import Condition
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
-from multiarchbuild.api.status import HistoryEntry, ImageStatus, Result, RunStatus, SourceCheck, Status
+from multiarchbuild.api.status import (
+    BaseImagesCheck,
+    HistoryEntry,
+    ImageStatus,
+    LookStatus,
+    Result,
+    RunStatus,
+    SourceCheck,
+    Status,
+)
 
-from . import admission, demand, events, polling, retention, runs, summary
+from . import admission, base_images, demand, events, kept, polling, recorded, retention, runs, summary, timed
 from .actions import Action, EventRecord
 from .children import ConfigMap, Node, Pod
+from .cluster import ClusterView
 from .conflicts import tag_conflict
 from .context import Context, earliest
 from .flux import Artifact
-from .identity import fingerprint
-from .others import Other
+from .identity import digest, fingerprint
+from .not_created import NotCreated
+from .parents import parents_of
 from .policy import Policy
+from .summary import Wait
+
+_RESYNC = timedelta(seconds=150)
+_RESYNC_JITTER = 60
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +66,246 @@ def decide(
     policy: Policy,
     now: datetime,
     *,
-    others: Sequence[Other] = (),
+    others: ClusterView | None = None,
+    not_created: NotCreated | None = None,
+    template: kept.Template | None = None,
 ) -> Decision:
-    """Return what should happen next for `build`. Pure: no I/O, no clock, no randomness."""
-    old = build.status
-    run, history = old.run, old.history
-    context = Context(build, children.pods, nodes, policy, now, children.artifact)
-    check = polling.advance(context, run, old.source)
-    new = demand.next_run(context, check.found)
-    held = admission.held(build, others, policy, now) if new is not None else None
-    if new is not None and held is not None:
-        check = polling.remembered(check, old.source)
-    if new is not None and held is None:
-        check = polling.answered(check)
+    """Return what should happen next for `build`. Pure: no I/O, no clock, no randomness.
+
+    Facts come first: what pods have ended with enters the run before a cancel, an edit or the deadline ends what still
+    goes on. A look that finds that a run has ended starts no other: status says each of the two once.
+
+    Args:
+        build: As it is now.
+        children: What exists for it.
+        nodes: Of the cluster.
+        policy: Of the operator.
+        now: The time, to the second.
+        others: The other builds.
+        not_created: What was asked for in this look and not created. Decided once more with it, nothing of that is
+            asked for again, and all else is as before.
+        template: What pods of one build and platform have in common; without it no builder is kept.
+    """
+    old, others = build.status, others or ClusterView()
+    context = Context(
+        build,
+        children.pods,
+        nodes,
+        policy,
+        now,
+        children.artifact,
+        children.config_maps,
+        not_created or NotCreated(),
+        template,
+        parents_of(build, others),
+    )
+    progress = runs.read(context, old.run) if old.run is not None else None
+    run = progress.run if progress is not None else None
+    late = runs.late_images(context, old.history)
+    images = [*runs.unknown_images(context, old.history), *late.values()]
+    images += filter(None, [progress.image if progress else None])
+    history = tuple(_corrected(entry, late) for entry in old.history)
+    has_ended = run is not None and old.run is not None and run.result is not old.run.result
+    if has_ended and run is not None:
+        history = _with_entry(history, run, progress.image if progress else None, now)
+    # From here on the run is as its pods say.
+    known = {"run": run, "history": history, "image": _newest(old.image, images)}
+    build = build.model_copy(update={"status": old.model_copy(update=known)})
+    context = replace(context, build=build)
+
+    publishes_until = runs.publishes_until(context, run) if run is not None and run.result is None else None
+    check = polling.poll(context, run, old.source, others=others.polling_beside(build.metadata.uid))
+    bases = base_images.ask(context, run, old.base_images, others=others.polling_beside(build.metadata.uid))
+    new = demand.next_run(context, check.found, bases.status) if publishes_until is None else None
+    blocker = admission.blocked_by(build, others, policy, now) if new is not None else None
+    run_follows = new is not None and blocker is None and has_ended
+    if new is not None and (blocker is not None or has_ended):
+        check = polling.postponed(check, old.source)
+    elif new is not None:
+        check, bases = polling.restarted(check), base_images.restarted(bases)
         if run is not None and run.result is None:
-            superseded = runs.history_entry(run, Result.SUPERSEDED, Reason.SUPERSEDED, None, now)
-            history = (superseded, *history)
-        run = new
-    progress = None
-    if run is not None and run.result is None:
-        progress = runs.advance(context, run)
+            history = (runs.history_entry(run, Result.SUPERSEDED, Reason.SUPERSEDED, None, now), *history)
+        progress = runs.read(context, new)
+    if progress is not None and not has_ended:
+        progress = _brought_forward(context, progress, publishes_until)
         run = summary.bounded(progress.run)
-        if run.result is not None:
-            check = polling.advance(context, run, check.status)
-            history = (_entry(run, progress.image, now), *history)
-    status = _status(context, run, progress.image if progress else None, history, summary.bounded_check(check.status))
-    ended = progress.run if progress and progress.run.result is not None else None
-    moved = ended is not None and demand.newer_artifact(context, ended) is not None
-    wake_at = earliest(progress.wake_at if progress else None, check.wake_at, now if moved else None)
-    if held is not None and (run is None or run.result is not None):
-        stated = admission.conditions(old.conditions, held, build.metadata.generation, now)
-        status = status.model_copy(update={"conditions": stated})
-        wake_at = earliest(wake_at, now + admission.LOOK_AGAIN if held.reason is Reason.QUEUED else None)
-    if (conflict := tag_conflict(build, others, now)) is not None:
-        stated = (*status.conditions, *merge(old.conditions, (conflict,)))
-        status = status.model_copy(update={"conditions": stated})
-    return Decision(
-        before=(*(progress.actions if progress else ()), *check.actions),
-        status=status,
-        after=tuple(
-            retention.deletions(children.pods, children.config_maps, status.run, status.history, status.source)
+        if run.result is not None and (old.run is None or (run.id, run.result) != (old.run.id, old.run.result)):
+            images += [progress.image] if progress.image else []
+            newest = build.status.model_copy(update={"image": _newest(old.image, images)})
+            context = replace(context, build=build.model_copy(update={"status": newest}))
+            check = polling.poll(context, run, check.status, others=others.polling_beside(build.metadata.uid))
+            bases = base_images.ask(context, run, bases.status, others=others.polling_beside(build.metadata.uid))
+            history = _with_entry(history, run, progress.image, now)
+    elif run is not None:
+        run = summary.bounded(run)
+    status = _status(
+        Findings(
+            run=run,
+            image=_newest(old.image, images),
+            history=history,
+            check=summary.bounded_check(check.status),
+            bases=summary.bounded_check(bases.status),
+            blocker=blocker,
+            run_follows=run_follows,
+            conflict=tag_conflict(build, others),
         ),
-        events=tuple(events.transitions(build, old, status)),
+        context,
+    )
+    ended = run is not None and run.result is not None and old.run is not None and old.run.result is None
+    stay = kept.staying(children.pods, status.run, build, nodes=nodes, policy=policy, now=now)
+    deletions = tuple(
+        retention.deletions(
+            children.pods,
+            children.config_maps,
+            status.run,
+            status.history,
+            (status.source, status.base_images),
+            now=now,
+            stay=stay,
+        )
+    )
+    before = (*(progress.actions if progress else ()), *check.actions, *bases.actions)
+    marks = tuple(kept.marks(children.pods, status.run, stay, now=now))
+    resizes = tuple(kept.requests(children.pods, stay, marks, before, policy))
+    after = (*recorded.to_keep(build, status.run, children.pods, children.config_maps), *marks, *resizes, *deletions)
+    deleted = {action.name for action in deletions}
+    wake_at = earliest(
+        progress.wake_at if progress else None,
+        check.wake_at,
+        bases.wake_at,
+        kept.raised_again_at(resizes, before, now),
+        demand.wakes_at(context, status.run) if status.run is not None else None,
+        now if run_follows or (ended and run and demand.follows(context, run, bases.status)) else None,
+        _resync_at(context, run, check.status, bases.status),
+        *(retention.overdue_at(pod) for pod in children.pods if pod.name not in deleted),
+    )
+    return Decision(
+        before=before,
+        status=status,
+        after=after,
+        events=(*events.transitions(build, old, status), *events.names_taken(context.not_created)),
         wake_after=None if wake_at is None else max(wake_at - now, timedelta()),
     )
 
 
-def _entry(run: RunStatus, image: ImageStatus | None, now: datetime) -> HistoryEntry:
+def _brought_forward(
+    context: Context, progress: runs.RunProgress, publishes_until: datetime | None
+) -> runs.RunProgress:
+    """Return what is to do for a run, or its end where it should not go on."""
+    if progress.run.result is not None:
+        return progress
+    why = runs.stop(context, progress.run)
+    if why is None:
+        return runs.proceed(context, progress)
+    if publishes_until is None:
+        return runs.stopped(context, progress.run, why)
+    waiting = f"{why.message}; waits for the publish step, which may have moved the tags"
+    run = progress.run.model_copy(update={"reason": Reason.PUBLISHING, "message": waiting})
+    return replace(progress, run=run, wake_at=earliest(progress.wake_at, publishes_until))
+
+
+def _resync_at(context: Context, run: RunStatus | None, *checks: LookStatus | None) -> datetime | None:
+    """Return when what goes on is looked at even if no event comes: a watch may have missed it."""
+    goes_on = (run is not None and run.result is None) or any(check and check.pod for check in checks)
+    # Always the same for a build, and another for each: they do not all come at once.
+    jitter = timedelta(seconds=int(digest(context.build.metadata.uid)[:4], 16) % _RESYNC_JITTER)
+    return context.now + _RESYNC + jitter if goes_on else None
+
+
+def _corrected(entry: HistoryEntry, late: Mapping[str, ImageStatus]) -> HistoryEntry:
+    """Return `entry` as a success where its pod has moved tags after all, as in the moment before it was deleted."""
+    if entry.id not in late:
+        return entry
+    image = late[entry.id]
+    fields = {
+        "result": Result.SUCCEEDED,
+        "reason": Reason.SUCCEEDED,
+        "digest": image.digest,
+        "record": image.record,
+    }
+    return entry.model_copy(update=fields)
+
+
+def _with_entry(
+    history: tuple[HistoryEntry, ...], run: RunStatus, image: ImageStatus | None, now: datetime
+) -> tuple[HistoryEntry, ...]:
     assert run.result is not None
-    digest = image.digest if image else None
-    return runs.history_entry(run, run.result, run.reason or Reason.STEP_FAILED, digest, now)
+    entry = runs.history_entry(run, run.result, run.reason or Reason.STEP_FAILED, image, now)
+    return (entry, *(each for each in history if each.id != run.id))
 
 
-def _status(
-    context: Context,
-    run: RunStatus | None,
-    image: ImageStatus | None,
-    history: tuple[HistoryEntry, ...],
-    check: SourceCheck | None,
-) -> Status:
-    build = context.build
-    old, spec, generation = build.status, build.spec, build.metadata.generation
-    image = image or old.image
+def _newest(image: ImageStatus | None, found: Sequence[ImageStatus]) -> ImageStatus | None:
+    """Return the image whose tags were moved last: `image`, or one of those that this look has found."""
+    for each in found:
+        known = image.published_at if image is not None else None
+        if known is None or each.published_at is None or each.published_at >= known:
+            image = each
+    return image
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a decision has found, of which status is made."""
+
+    run: RunStatus | None
+    image: ImageStatus | None
+    history: tuple[HistoryEntry, ...]
+    check: SourceCheck | None
+    bases: BaseImagesCheck | None
+    blocker: admission.Blocker | None
+    run_follows: bool
+    conflict: str
+
+
+def _status(found: Findings, context: Context) -> Status:
+    build, run, image = context.build, found.run, found.image
+    spec, generation = build.spec, build.metadata.generation
     request = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION)
     status = summary.fit(
         Status(
             observed_generation=generation,
-            conditions=_conditions(context, run, check),
+            conditions=_conditions(found, context, run),
             image=image,
             run=run,
-            source=check,
+            source=found.check,
+            base_images=found.bases,
             platforms=summary.platforms_column(run, len(spec.platforms)),
             short_digest=image.digest.removeprefix("sha256:")[:12] if image else None,
             duration=summary.duration_column(run),
             last_handled_reconcile_at=request[:64] if request else None,
-            history=retention.prune(history, spec.history),
+            history=retention.prune(found.history, spec.history),
         )
     )
     # Conditions say what the run says, also where that was cut: the next look has no more to go by.
     return (
         status
         if status.run == run
-        else status.model_copy(update={"conditions": _conditions(context, status.run, check)})
+        else status.model_copy(update={"conditions": _conditions(found, context, status.run)})
     )
 
 
-def _conditions(context: Context, run: RunStatus | None, check: SourceCheck | None) -> tuple[Condition, ...]:
-    build, now = context.build, context.now
-    old, generation = build.status.conditions, build.metadata.generation
+def _conditions(found: Findings, context: Context, run: RunStatus | None) -> tuple[Condition, ...]:
+    build, check = context.build, found.check
     problem = context.artifact.problem if context.artifact else ""
-    if problem and not build.spec.suspend and demand.is_needed(build):
-        return summary.waiting(old, f"{problem}: the run starts as soon as it has one", generation, now)
-    note = f"the last look at the source failed: {check.reason}: {check.message}" if check and check.reason else problem
-    current = run is None or run.inputs == fingerprint(build.spec).inputs
-    return summary.conditions(old, run, generation, now, suspended=build.spec.suspend, current=current, note=note)
+    waits_for = f"{problem}: the run starts as soon as it has one" if problem else context.parents.problem
+    waits = waits_for and not context.parents.cycle and not build.spec.suspend and demand.is_needed(build)
+    failed = [
+        f"the last look at {what} failed: {look.reason}: {look.message}"
+        for what, look in (("the source", check), ("base images", found.bases))
+        if look and look.reason
+    ]
+    failed_looks = "; ".join(failed)
+    return summary.conditions(
+        build.status.conditions,
+        run,
+        build.metadata.generation,
+        context.now,
+        suspended=build.spec.suspend,
+        current=run is None or run.inputs == fingerprint(build.spec).inputs,
+        note=failed_looks or problem or context.parents.problem or context.parents.note or polling.skipped(check),
+        blocker=found.blocker,
+        waits_for=Wait(Reason.SOURCE_NOT_READY if problem else Reason.PARENT_NOT_READY, waits_for) if waits else None,
+        run_follows=found.run_follows,
+        retried_at=timed.retried_at(context, run) if run is not None and not build.spec.suspend else None,
+        conflict=found.conflict,
+    )

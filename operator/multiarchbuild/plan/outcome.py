@@ -1,5 +1,6 @@
 """How a pod ended: what its step said, or what its end says when the step could not."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,12 +9,17 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Failure, Published, Resolved, load
 
 from .children import Node, Pod
+from .pod_policy import StepResources
 
 START_GRACE = timedelta(minutes=2)
 """How long a container may fail to start (image pull, configuration) before the try counts as failed."""
 
 _KILLED = frozenset({137, 143})
 """Exit codes of a container that got SIGKILL, or SIGTERM as from a node that shuts down."""
+_TOO_MUCH_WRITTEN = re.compile(
+    "Usage of EmptyDir volume|local ephemeral storage limit|ephemeral local storage usage exceeds"
+)
+"""What the kubelet says of a pod that it evicts for itself and not for its node (pkg/kubelet/eviction)."""
 _STARTING = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable", "ErrImageNeverPull"}
 )
@@ -35,20 +41,42 @@ Outcome = Resolved | Built | Published | Failure | Going
 def outcome(pod: Pod, now: datetime) -> Outcome:
     """Return what came of `pod`. The step's `terminated` state counts, not the phase, which comes two seconds later."""
     if pod.ended is not None:
-        result = load(pod.ended.message)
+        result = load(pod.ended.message, pod.request)
         if isinstance(result, Failure) and pod.daemon_oom_killed:
             return _daemon_out_of_memory(result.log_tail)
         if result is not None:
             return result
+    elif (answered := _answered(pod)) is not None:
+        return answered
     if (failure := _unfinished(pod)) is not None:
         return failure
     return _waiting(pod, now)
+
+
+def _answered(pod: Pod) -> Resolved | Built | Published | Failure | None:
+    """Return the result that the step has told in its log.
+
+    Why one failed may take the end of its containers to know: whether buildkitd was killed for memory. A kept builder
+    goes on after a mistake in the Dockerfile, with the buildkitd that has found it.
+    """
+    result = load(pod.answer, pod.request)
+    if not isinstance(result, Failure):
+        return result
+    goes_on = pod.template and result.reason.leaves_builder_usable and not pod.daemon_restarts
+    return result if goes_on and not pod.daemon_oom_killed else None
 
 
 def _unfinished(pod: Pod) -> Failure | None:
     where = f"pod {pod.name}" + (f" on node {pod.node}" if pod.node else "")
     if pod.status_reason == "Evicted" or pod.disrupted:
         why = pod.status_message or pod.disrupted
+        if _TOO_MUCH_WRITTEN.search(why):
+            return Failure(
+                reason=Reason.OUT_OF_DISK,
+                message=f"{where} wrote more than it may: {why.strip()} Raise "
+                "scheduling.resources.limits.ephemeral-storage, which is of buildkitd, or have `volumes` of the "
+                "operator's policy raised",
+            )
         return Failure(reason=Reason.BUILDER_EVICTED, message=f"{where} was evicted: {why}")
     if pod.status_reason == "DeadlineExceeded":
         return Failure(reason=Reason.TIMED_OUT, message=f"{where} ran out of time: raise spec.timeout")
@@ -68,7 +96,11 @@ def _unfinished(pod: Pod) -> Failure | None:
 def _ended_silently(pod: Pod, where: str) -> Failure:
     assert pod.ended is not None
     if pod.ended.reason == "OOMKilled":
-        return _daemon_out_of_memory("")
+        return Failure(
+            reason=Reason.BUILDER_OUT_OF_MEMORY,
+            message=f"container step of {where} ran out of memory: raise {StepResources.field(pod.role)} in the "
+            "operator's policy; scheduling.resources is for buildkitd only",
+        )
     if pod.ended.exit_code in _KILLED or pod.ended.reason == "ContainerStatusUnknown" or pod.deleting:
         return Failure(reason=Reason.BUILDER_LOST, message=f"the step of {where} was killed ({pod.ended.reason})")
     if pod.ended.reason == "StartError":
@@ -121,6 +153,7 @@ def _no_user_namespace(pod: Pod, why: str) -> Failure:
 def _daemon_out_of_memory(log_tail: str) -> Failure:
     return Failure(
         reason=Reason.BUILDER_OUT_OF_MEMORY,
-        message="the builder was killed for memory: raise scheduling.resources.limits.memory",
+        message="container buildkitd, with the RUNs in it, was killed for memory: raise "
+        "scheduling.resources.limits.memory",
         log_tail=log_tail,
     )

@@ -4,7 +4,7 @@ Native first; QEMU never silently.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from multiarchbuild.api.nodes import qemu_label
@@ -16,6 +16,7 @@ from multiarchbuild.api.status import Mode
 from .actions import Placement
 from .children import Node
 from .policy import Policy
+from .tenants import Nodes
 
 ARCH_LABEL = "kubernetes.io/arch"
 OS_LABEL = "kubernetes.io/os"
@@ -26,7 +27,7 @@ _STARTING = "waiting for the pod to start"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlacementRequest:
     """What a builder asks of its node."""
 
     platforms: tuple[Platform, ...]
@@ -36,6 +37,8 @@ class Wish:
     affinity: Affinity | None
     namespace: str = ""
     """Of the build: the policy may allow QEMU in some only."""
+    forced: Mapping[str, str] = field(default_factory=dict)
+    """Labels among those of node_selector that the policy demands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,86 +52,89 @@ class Choice:
     """When to choose again if the pod still waits."""
 
 
-def wish(scheduling: Scheduling, platforms: tuple[Platform, ...], names: tuple[str, ...], namespace: str = "") -> Wish:
-    """Return what the builder of `platforms`, written as `names` in spec, asks of its node."""
+def placement_request(
+    scheduling: Scheduling,
+    platforms: tuple[Platform, ...],
+    names: tuple[str, ...],
+    namespace: str = "",
+    forced: Nodes | None = None,
+) -> PlacementRequest:
+    """Return what the builder of `platforms`, written as `names` in spec, asks of its node, or the policy for it."""
     override = next((entry for entry in scheduling.overrides if len(names) == 1 and entry.platform == names[0]), None)
-    if override is None:
-        return Wish(
-            platforms,
-            scheduling.strategy,
-            scheduling.node_selector,
-            scheduling.tolerations,
-            scheduling.affinity,
-            namespace,
-        )
-    return Wish(
+    forced = forced or Nodes()
+    return PlacementRequest(
         platforms,
-        override.strategy or scheduling.strategy,
-        {**scheduling.node_selector, **override.node_selector},
-        (*scheduling.tolerations, *override.tolerations),
-        override.affinity or scheduling.affinity,
+        override.strategy if override and override.strategy else scheduling.strategy,
+        {**scheduling.node_selector, **(override.node_selector if override else {}), **forced.node_selector},
+        (*scheduling.tolerations, *(override.tolerations if override else ()), *forced.tolerations),
+        override.affinity if override and override.affinity else scheduling.affinity,
         namespace,
+        forced.node_selector,
     )
 
 
-def choose(wanted: Wish, nodes: Sequence[Node], policy: Policy, *, native_deadline: datetime, now: datetime) -> Choice:
+def choose(
+    request: PlacementRequest, nodes: Sequence[Node], policy: Policy, *, native_deadline: datetime, now: datetime
+) -> Choice:
     """Return where a builder goes now. The pod is created even where nothing fits yet: an autoscaler must see it."""
-    match wanted.strategy:
+    match request.strategy:
         case Strategy.CROSS:
-            return _cross(wanted, nodes)
+            return _cross(request, nodes)
         case Strategy.NATIVE:
-            return _native(wanted, nodes)
+            return _native(request, nodes)
         case Strategy.EMULATED:
-            return _emulated(wanted, nodes, policy)
+            return _emulated(request, nodes, policy)
         case Strategy.AUTO:
-            return _auto(wanted, nodes, policy, native_deadline, now)
+            return _auto(request, nodes, policy, native_deadline, now)
 
 
-def contradiction(wanted: Wish, policy: Policy) -> str:
+def contradiction(request: PlacementRequest, policy: Policy) -> str:
     """Return why no node can ever do what is asked for, whatever nodes there are, or nothing."""
-    if wanted.strategy not in {Strategy.NATIVE, Strategy.AUTO}:
+    if request.strategy not in {Strategy.NATIVE, Strategy.AUTO}:
         return ""
-    placements, refused = _native_placements(wanted), policy.emulation.refusal(wanted.namespace)
-    if _possible(placements, wanted) or (wanted.strategy is Strategy.AUTO and not refused):
+    placements, refused = _native_placements(request), policy.emulation.refusal(request.namespace)
+    if _possible(placements, request) or (request.strategy is Strategy.AUTO and not refused):
         return ""
-    (platform,) = wanted.platforms
-    needs = " or ".join(_labels(placement, wanted) for placement in placements)
-    qemu = f". {_no_emulator(wanted, policy)}" if refused else ", or set its strategy to Auto to allow QEMU"
+    (platform,) = request.platforms
+    needs = " or ".join(_labels(placement, request) for placement in placements)
+    qemu = f". {_no_emulator(request, policy)}" if refused else ", or set its strategy to Auto to allow QEMU"
     return (
         f"scheduling.nodeSelector excludes every node where {platform} is native, which has {needs}: remove the label, "
         f"or give the platform another value in scheduling.overrides{qemu}"
     )
 
 
-def _native(wanted: Wish, nodes: Sequence[Node]) -> Choice:
-    options = _native_options(wanted)
-    fitting = _first_fitting(options, wanted, nodes)
+def _native(request: PlacementRequest, nodes: Sequence[Node]) -> Choice:
+    options = _native_options(request)
+    fitting = _first_fitting(options, request, nodes)
     if fitting is not None:
         return Choice(fitting, Reason.PENDING, _STARTING)
-    message = f"{_missing(wanted)}: add one, or set scheduling.strategy to Auto to allow QEMU"
+    message = f"{_missing(request)}: add one, or set scheduling.strategy to Auto to allow QEMU"
     return Choice(options[0], Reason.NO_BUILDER, message)
 
 
-def _emulated(wanted: Wish, nodes: Sequence[Node], policy: Policy) -> Choice:
-    options = _emulated_placements(wanted, policy)
-    fitting = None if policy.emulation.refusal(wanted.namespace) else _first_fitting(options, wanted, nodes)
+def _emulated(request: PlacementRequest, nodes: Sequence[Node], policy: Policy) -> Choice:
+    options = _emulated_placements(request, policy)
+    fitting = None if policy.emulation.refusal(request.namespace) else _first_fitting(options, request, nodes)
     if fitting is not None:
         return Choice(fitting, Reason.PENDING, "its strategy is Emulated")
     # The pod asks for the least that serves: the first node that joins may be any of them.
-    return Choice(options[-1], Reason.NO_BUILDER, _no_emulator(wanted, policy))
+    return Choice(options[-1], Reason.NO_BUILDER, _no_emulator(request, policy))
 
 
-def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime) -> Choice:
-    if not _possible(_native_placements(wanted), wanted):
+def _auto(
+    request: PlacementRequest, nodes: Sequence[Node], policy: Policy, native_deadline: datetime, now: datetime
+) -> Choice:
+    if not _possible(_native_placements(request), request):
         # Nothing to wait for: nodeSelector demands another architecture.
-        emulated = _emulated(wanted, nodes, policy)
+        emulated = _emulated(request, nodes, policy)
         excluded = "nodeSelector excludes native nodes: using QEMU"
         return emulated if emulated.reason is Reason.NO_BUILDER else replace(emulated, message=excluded)
-    native = _native(wanted, nodes)
+    native = _native(request, nodes)
     if native.reason is not Reason.NO_BUILDER:
         return native
-    missing = _missing(wanted)
-    emulated = _emulated(wanted, nodes, policy)
+    missing = _missing(request)
+    emulated = _emulated(request, nodes, policy)
     if emulated.reason is Reason.NO_BUILDER:
         return replace(native, message=f"{missing}, and {emulated.message}")
     if now < native_deadline:
@@ -137,9 +143,9 @@ def _auto(wanted: Wish, nodes: Sequence[Node], policy: Policy, native_deadline: 
     return replace(emulated, message=f"{missing}: using QEMU")
 
 
-def _cross(wanted: Wish, nodes: Sequence[Node]) -> Choice:
-    anywhere = _placement(wanted, Mode.CROSS, {})
-    if _first_fitting((anywhere,), wanted, nodes) is None:
+def _cross(request: PlacementRequest, nodes: Sequence[Node]) -> Choice:
+    anywhere = _placement(request, Mode.CROSS, {})
+    if _first_fitting((anywhere,), request, nodes) is None:
         return Choice(
             anywhere,
             Reason.NO_BUILDER,
@@ -148,9 +154,9 @@ def _cross(wanted: Wish, nodes: Sequence[Node]) -> Choice:
     return Choice(anywhere, Reason.PENDING, _STARTING)
 
 
-def _native_placements(wanted: Wish) -> tuple[Placement, ...]:
+def _native_placements(request: PlacementRequest) -> tuple[Placement, ...]:
     """Return where the platform is native, the likeliest first."""
-    platform = wanted.platforms[0]
+    platform = request.platforms[0]
     labels: list[dict[str, str]]
     match platform.architecture, platform.variant:
         case "386", _:
@@ -162,43 +168,43 @@ def _native_placements(wanted: Wish) -> tuple[Placement, ...]:
         case architecture, variant:
             # What a CPU can do beyond its architecture is in no well-known label: the node must say so itself.
             labels = [{ARCH_LABEL: architecture, f"multiarch.build/{architecture}-{variant}": "true"}]
-    first, *others = (_placement(wanted, Mode.NATIVE, each) for each in labels)
+    first, *others = (_placement(request, Mode.NATIVE, each) for each in labels)
     return (first, *(replace(other, slug=f"on-{dict(other.node_selector)[ARCH_LABEL]}") for other in others))
 
 
-def _native_options(wanted: Wish) -> tuple[Placement, ...]:
+def _native_options(request: PlacementRequest) -> tuple[Placement, ...]:
     """Return those that nodeSelector leaves, or all where it leaves none: such a build is refused before it starts."""
-    placements = _native_placements(wanted)
-    return _possible(placements, wanted) or placements
+    placements = _native_placements(request)
+    return _possible(placements, request) or placements
 
 
-def _emulated_placements(wanted: Wish, policy: Policy) -> tuple[Placement, ...]:
+def _emulated_placements(request: PlacementRequest, policy: Policy) -> tuple[Placement, ...]:
     """Return where the platform is emulated, the better first."""
-    label = {qemu_label(wanted.platforms[0].architecture): "true"}
-    labelled = _placement(wanted, Mode.EMULATED, label, slug="qemu")
-    if not policy.emulation.bundled or policy.emulation.refusal(wanted.namespace):
+    label = {qemu_label(request.platforms[0].architecture): "true"}
+    labelled = _placement(request, Mode.EMULATED, label, slug="qemu")
+    if not policy.emulation.bundled or policy.emulation.refusal(request.namespace):
         return (labelled,)
-    return (labelled, _placement(wanted, Mode.EMULATED, {}, slug="qemu-bundled"))
+    return (labelled, _placement(request, Mode.EMULATED, {}, slug="qemu-bundled"))
 
 
-def _placement(wanted: Wish, mode: Mode, labels: Mapping[str, str], slug: str = "") -> Placement:
-    selector = {**wanted.node_selector, OS_LABEL: "linux", **labels}
+def _placement(request: PlacementRequest, mode: Mode, labels: Mapping[str, str], slug: str = "") -> Placement:
+    selector = {**request.node_selector, OS_LABEL: "linux", **labels}
     return Placement(mode, tuple(sorted(selector.items())), slug)
 
 
-def _possible(options: Sequence[Placement], wanted: Wish) -> tuple[Placement, ...]:
+def _possible(options: Sequence[Placement], request: PlacementRequest) -> tuple[Placement, ...]:
     """Return those of `options` whose labels are not at odds with the nodeSelector of spec."""
-    demanded = wanted.node_selector.items()
+    demanded = request.node_selector.items()
     return tuple(each for each in options if all(dict(each.node_selector)[key] == value for key, value in demanded))
 
 
-def _first_fitting(options: Sequence[Placement], wanted: Wish, nodes: Sequence[Node]) -> Placement | None:
-    possible = _possible(options, wanted)
-    return next((each for each in possible if any(fits(node, each, wanted) for node in nodes)), None)
+def _first_fitting(options: Sequence[Placement], request: PlacementRequest, nodes: Sequence[Node]) -> Placement | None:
+    possible = _possible(options, request)
+    return next((each for each in possible if any(fits(node, each, request) for node in nodes)), None)
 
 
-def fits(node: Node, placement: Placement, wanted: Wish) -> bool:
-    """Return whether a pod with this placement and this wish may go to `node`.
+def fits(node: Node, placement: Placement, request: PlacementRequest) -> bool:
+    """Return whether a pod with this placement and this request may go to `node`.
 
     Free resources are the scheduler's to judge.
     """
@@ -206,8 +212,8 @@ def fits(node: Node, placement: Placement, wanted: Wish) -> bool:
         node.ready
         and node.schedulable
         and all(node.labels.get(key) == value for key, value in placement.node_selector)
-        and _tolerates(node, wanted.tolerations)
-        and _matches(node, wanted.affinity)
+        and _tolerates(node, request.tolerations)
+        and _matches(node, request.affinity)
     )
 
 
@@ -258,28 +264,31 @@ def _holds(labels: Mapping[str, str], requirement: NodeRequirement) -> bool:
             return have > limit if requirement.operator == "Gt" else have < limit
 
 
-def _missing(wanted: Wish) -> str:
-    options = _native_options(wanted)
-    narrowed = wanted.node_selector or wanted.affinity
-    where = _labels(options[0], wanted)
+def _missing(request: PlacementRequest) -> str:
+    options = _native_options(request)
+    narrowed = request.node_selector.keys() - request.forced.keys() or request.affinity
+    where = _labels(options[0], request)
+    if request.forced:
+        policy = ", ".join(f"{key}={value}" for key, value in request.forced.items())
+        where += f", and with {policy} as the operator's policy demands,"
     return f"no Ready, schedulable node with {where}" + (" fits nodeSelector and affinity" if narrowed else "")
 
 
-def _labels(placement: Placement, wanted: Wish) -> str:
+def _labels(placement: Placement, request: PlacementRequest) -> str:
     """Return the labels that the mode demands, without those that spec does."""
     return ", ".join(
         f"{key}={value}"
         for key, value in placement.node_selector
-        if key == ARCH_LABEL or (key != OS_LABEL and wanted.node_selector.get(key) != value)
+        if key == ARCH_LABEL or (key != OS_LABEL and request.node_selector.get(key) != value)
     )
 
 
-def _no_emulator(wanted: Wish, policy: Policy) -> str:
-    if rule := policy.emulation.refusal(wanted.namespace):
+def _no_emulator(request: PlacementRequest, policy: Policy) -> str:
+    if rule := policy.emulation.refusal(request.namespace):
         return f"QEMU is not allowed by the operator's policy ({rule})"
     if policy.emulation.bundled:
         return "no Ready, schedulable Linux node for QEMU fits nodeSelector, tolerations and affinity"
     return (
-        f"no node with {qemu_label(wanted.platforms[0].architecture)}=true for QEMU: "
+        f"no node with {qemu_label(request.platforms[0].architecture)}=true for QEMU: "
         "label one whose kernel has it registered, or set emulation.bundled in the operator's policy"
     )

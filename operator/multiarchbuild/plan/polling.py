@@ -1,25 +1,23 @@
-"""Looks at a source between runs: each `source.git.interval` or `source.oci.interval` the resolve step, nothing else.
+"""Looks at a source between runs: the resolve step, and nothing else.
 
-Level-triggered like all else: when the next look is due follows from status, and what a look has found from its pod.
-A look that fails changes nothing about the image, so that Ready stays what it is; status.source says why.
+There is one each `source.git.interval` or `source.oci.interval`, one when the annotation of Flux asks for it, and one
+at each revision of a Flux object where only some of its files count (`source.paths`).
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.results import Failure, Resolved
 from multiarchbuild.api.status import RunStatus, SourceCheck, SourceStatus
 
-from .actions import Action, EnsureInputs, StartResolve
-from .children import Pod, Role
+from . import looks, timed
+from .actions import Action
+from .children import Role
 from .context import Context
-from .identity import fingerprint, inputs_name, step_name
-from .outcome import Going, outcome
-from .sources import differ, poll_interval, status_of
+from .looks import update
+from .sources import changes_nothing, differ, needs_resolving, poll_interval, source_of, status_of
 
-_DEADLINE = 300
-"""Seconds that a look may take: git gives up on a silent server long before."""
+_REVISION_PAUSE = timedelta(minutes=1)
+"""After a look at a revision of Flux that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,105 +39,84 @@ class Check:
     wake_at: datetime | None = None
 
 
-def advance(context: Context, run: RunStatus | None, status: SourceCheck | None) -> Check:
-    """Return where the looks at the source stand; there are none while a run goes on, and none before the first."""
-    interval = poll_interval(context.build.spec)
-    if interval is None:
+def poll(context: Context, run: RunStatus | None, status: SourceCheck | None, *, others: int = 0) -> Check:
+    """Return where the looks at the source stand; there are none while a run goes on, and none before the first.
+
+    `others` is how many other builds are looked at: where that is all that the policy allows, this one waits.
+    """
+    status = _asked(context, status)
+    if status is None and poll_interval(context.build.spec) is None and not _by_revision(context):
         return Check()
-    status = status or SourceCheck()
-    if run is None or run.result is None or context.build.spec.suspend or _outdated(context, run):
-        return Check(_update(status, pod=None))
-    number = status.checks + 1
-    pod = context.pod(run.id, Role.CHECK)
-    if pod is not None and pod.attempt == number:
-        return _with_pod(context, run, status, pod, interval)
-    if status.pod is not None:
-        lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {status.pod} disappeared before its step ended")
-        return _ended(run, _failed(status, lost, context.now), interval)
-    due = _due(run, status, interval)
-    if context.now < due:
-        return Check(status, wake_at=due)
-    inputs = inputs_name(context.build, run.id)
-    start = StartResolve(
-        name=step_name(context.build, run.id, Role.CHECK, number),
-        run_id=run.id,
-        attempt=number,
-        inputs=inputs,
-        deadline=_DEADLINE,
-        role=Role.CHECK,
+    artifact = context.artifact.source if context.artifact else None
+    look = looks.look(
+        context,
+        run,
+        status or SourceCheck(),
+        Role.CHECK,
+        due=lambda status: _due(context, run, status) if run is not None else None,
+        others=others,
+        artifact=source_of(artifact) if artifact else None,
+        paths=context.build.spec.source.paths,
     )
-    actions = (EnsureInputs(name=inputs, run_id=run.id), start)
-    return Check(_update(status, pod=start.name), actions=actions)
+    if look.came is None or run is None:
+        return Check(look.status, actions=look.actions, wake_at=look.wake_at)
+    found = status_of(look.came.source)
+    moved, same = differ(found, run.source), changes_nothing(found, run.source)
+    ended = update(
+        look.status, commit=found.commit, digest=found.digest, revision=found.revision, skipped=moved and same
+    )
+    news = Found(found, look.pod, context.now) if moved and not same else None
+    return Check(ended, found=news, wake_at=_due(context, run, ended))
 
 
-def answered(check: Check) -> Check:
+def restarted(check: Check) -> Check:
     """Return what is left of the looks when a run starts: they are counted anew."""
-    return Check(_update(check.status, checks=0, pod=None) if check.status else None)
+    return Check(update(check.status, checks=0, pod=None, skipped=False) if check.status else None)
 
 
-def remembered(check: Check, before: SourceCheck | None) -> Check:
+def postponed(check: Check, before: SourceCheck | None) -> Check:
     """Return `check` as if the look had not ended, where it has found something for which no run may start yet.
 
     Its pod stays, and is read again when one may.
     """
     if check.found is None:
         return check
-    return Check(_update(before or SourceCheck(), pod=check.found.pod))
+    return Check(update(before or SourceCheck(), pod=check.found.pod))
 
 
-def _outdated(context: Context, run: RunStatus) -> bool:
-    """Return whether another run is wanted anyway, as of what is looked at."""
-    return run.inputs != fingerprint(context.build.spec).inputs
+def skipped(status: SourceCheck | None) -> str:
+    """Return what is to be said of a commit or revision for which no run was started, or nothing."""
+    if status is None or not status.skipped:
+        return ""
+    return f"{status.revision or f'commit {status.commit}'} is not built: it changes nothing that source.paths names"
 
 
-def _due(run: RunStatus, status: SourceCheck, interval: timedelta) -> datetime:
-    """Return when the next look is due: counted from when the last one ended, whatever came of it."""
-    return max(run.started_at, status.last_checked_at or run.started_at) + interval
+def _asked(context: Context, status: SourceCheck | None) -> SourceCheck | None:
+    """Return `status` with the look that the annotation asks for, and None where nothing was ever looked for."""
+    build = context.build
+    if not looks.may_be_asked(build) or build.spec.source.flux or not needs_resolving(build.spec):
+        # Flux itself is asked to look at its objects.
+        return status if poll_interval(build.spec) is not None or _by_revision(context) else None
+    if (request := looks.request(build)) is not None:
+        return update(status or SourceCheck(), requested=request)
+    return status
 
 
-def _with_pod(context: Context, run: RunStatus, status: SourceCheck, pod: Pod, interval: timedelta) -> Check:
-    came = outcome(pod, context.now)
-    finished = (pod.ended.finished_at if pod.ended else None) or context.now
-    match came:
-        case Going(look_again=look_again):
-            return Check(_waiting(status, pod), wake_at=look_again)
-        case Resolved(source=source):
-            found = status_of(source)
-            ended = SourceCheck(
-                last_checked_at=finished, commit=found.commit, digest=found.digest, checks=status.checks + 1
-            )
-            moved = Found(found, pod.name, finished) if differ(found, run.source) else None
-            return _ended(run, ended, interval, moved)
-        case Failure():
-            return _ended(run, _failed(status, came, finished), interval)
-        case _:
-            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
-            return _ended(run, _failed(status, wrong, finished), interval)
+def _by_revision(context: Context) -> bool:
+    """Return whether each revision of a Flux object is looked at before it is built."""
+    return context.build.spec.source.flux is not None and context.build.spec.source.paths is not None
 
 
-def _waiting(status: SourceCheck, pod: Pod) -> SourceCheck:
-    """Return the status while `pod` goes on. Why the look before it failed stays until this one has ended."""
-    if pod.unschedulable:
-        return _update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
-    if status.reason is Reason.UNSCHEDULABLE:
-        return _update(status, pod=pod.name, reason=None, message=None)
-    return _update(status, pod=pod.name)
-
-
-def _failed(status: SourceCheck, failure: Failure, finished: datetime) -> SourceCheck:
-    return SourceCheck(
-        last_checked_at=finished,
-        commit=status.commit,
-        digest=status.digest,
-        checks=status.checks + 1,
-        reason=failure.reason,
-        message=failure.message,
-    )
-
-
-def _ended(run: RunStatus, status: SourceCheck, interval: timedelta, found: Found | None = None) -> Check:
-    return Check(status, found=found, wake_at=_due(run, status, interval))
-
-
-def _update(status: SourceCheck, **fields: object) -> SourceCheck:
-    return status.model_copy(update=fields)
+def _due(context: Context, run: RunStatus, status: SourceCheck) -> datetime | None:
+    """Return when the next look is due: at once where it is asked for, else counted from when the last one ended."""
+    last = max(run.started_at, status.last_checked_at or run.started_at)
+    if status.requested is not None:
+        return context.now
+    if _by_revision(context):
+        artifact = context.artifact.source if context.artifact else None
+        seen = (status.revision, status.digest)
+        if artifact is None or not differ(artifact, run.source) or (artifact.revision, artifact.digest) == seen:
+            return None
+        return timed.opens(context, last + _REVISION_PAUSE if status.reason else context.now)
+    own = poll_interval(context.build.spec)
+    return timed.opens(context, last + context.policy.polling.interval(own)) if own is not None else None

@@ -1,14 +1,17 @@
-"""The life of a run: how it advances from its start to its end."""
+"""The life of a run, from its start to its end: first what its pods have ended with, then what is to do."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from multiarchbuild.api import limits
 from multiarchbuild.api.durations import format_duration
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
-from multiarchbuild.api.results import Published, Pushed, PushedImage, Resolved, Source
+from multiarchbuild.api.results import Failure, Published, Pushed, PushedImage, Resolved, Source
 from multiarchbuild.api.status import (
+    BuilderUse,
+    CacheStatus,
     HistoryEntry,
     ImagePlatform,
     ImageStatus,
@@ -20,20 +23,33 @@ from multiarchbuild.api.status import (
     StepStatus,
 )
 
-from . import builds, sources, steps
-from .actions import Action, AnnotateBuilt, EnsureInputs, StartPublish, StartResolve
-from .children import Role
+from . import attempts, builds, expiry, recorded, sources, steps, unchanged
+from .actions import Action, AnnotateBuilt, EnsureInputs, StartBuild, StartPublish, StartResolve
+from .children import Pod, Role, platform_of
 from .context import Context, earliest
-from .identity import Fingerprint, fingerprint, inputs_name, step_name
+from .identity import Fingerprint, fingerprint
+from .outcome import START_GRACE
+from .placement import ARCH_LABEL
 from .tags import expand
 
 _WAITING = (
     Reason.NO_BUILDER,
     Reason.UNSCHEDULABLE,
+    Reason.QUEUED,
     Reason.RETRYING,
     Reason.WAITING_FOR_NATIVE_NODE,
     Reason.PENDING,
 )
+
+
+_TOLD_IN_LOG = "a builder has found a change: its log says which"
+_NOT_COMPARED = "a new pod has built, in the place of a kept builder that was to compare"
+_OTHER_IMAGE = "another image was published meanwhile"
+PUBLISH_GRACE = timedelta(seconds=30)
+"""How long a publish step may go on that has got all it needs, when its run is cancelled, superseded or out of time.
+
+It takes a second or two, and nobody knows what it has done if it is killed: it may have moved the tags.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +63,136 @@ class RunProgress:
     wake_at: datetime | None = None
 
 
-def advance(context: Context, run: RunStatus) -> RunProgress:
-    """Return where `run`, which has not ended, stands."""
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ends before its pods do."""
+
+    result: Result
+    reason: Reason
+    message: str
+    others: Reason | None = None
+    """Why the platforms end that go on, where that is another reason."""
+
+
+def read(context: Context, run: RunStatus) -> RunProgress:
+    """Return where `run` stands by what its pods have ended with. Nothing is started, and no clock or wish counts.
+
+    What is published counts even where the run has ended otherwise meanwhile: its tags were moved.
+    """
+    if run.result is Result.SUCCEEDED:
+        return RunProgress(run)
+    publish = attempts.read(context, run.publish or StepStatus(), context.pods_of(run.id, Role.PUBLISH), Published)
+    if publish.result is not None and publish.pod is not None:
+        return _published(context, _update(run, publish=publish.step), publish.result, publish.pod)
+    if run.result is not None:
+        return RunProgress(run)
+    wake_at = publish.look_again
+    if publish.step.attempt:
+        run = _update(run, publish=publish.step)
+    if not sources.is_resolved(run) and (unchanged.compares(run) or sources.needs_resolving(context.build.spec)):
+        resolve = attempts.read(context, run.resolve or StepStatus(), context.pods_of(run.id, Role.RESOLVE), Resolved)
+        wake_at = earliest(wake_at, resolve.look_again)
+        if resolve.step.attempt:
+            run = _update(run, resolve=resolve.step)
+        if resolve.result is not None and sources.needs_resolving(context.build.spec):
+            run = _resolved(run, resolve.result.source)
+        run = _compared(context, run, resolve.result)
+    platforms = []
+    for entry in run.platforms or builds.entries(run, context.build.spec.platforms).values():
+        read_entry, look_again = builds.read(context, run, entry)
+        platforms.append(read_entry)
+        wake_at = earliest(wake_at, look_again)
+    run = _update(run, platforms=tuple(platforms))
+    progress = RunProgress(run, wake_at=wake_at)
+    return _unless_failed(context, _unchanged(context, progress) if _is_unchanged(run) else progress)
+
+
+def stop(context: Context, run: RunStatus) -> Stop | None:
+    """Return why `run`, which goes on, should not."""
     build = context.build
     if build.metadata.annotations.get(CANCEL_ANNOTATION) == run.id:
-        return _ended(context, run, Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
+        return Stop(Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
     if fingerprint(build.spec) != Fingerprint(run.inputs, run.execution):
         # Another run would have taken its place if one could start: its ConfigMap and its pods are of the old spec.
         remedy = ": set it to false to build what it says now" if build.spec.suspend else ""
         message = f"spec was edited while {'suspend is true' if build.spec.suspend else 'no run may start'}{remedy}"
-        return _ended(context, run, Result.SUPERSEDED, Reason.SUPERSEDED, message)
-    deadline = run.started_at + context.timeout
-    if context.now >= deadline:
-        message = f"the run took longer than spec.timeout ({format_duration(context.timeout)}): {_standing(run)}"
-        return _ended(context, run, Result.FAILED, Reason.TIMED_OUT, message)
-    progress = _resolve(context, run)
-    if progress.run.result is None:
-        progress = _build(context, progress)
+        return Stop(Result.SUPERSEDED, Reason.SUPERSEDED, message)
+    if context.now >= run.started_at + context.timeout:
+        late = f"the run took longer than spec.timeout ({format_duration(context.timeout)})"
+        if failed := [entry for entry in run.platforms if entry.phase is Phase.FAILED]:
+            # It could not succeed any more, however long the others would have had.
+            message = f"{_which(failed)[: limits.MESSAGE - 200]}; others were stopped: {late}"
+            return Stop(Result.FAILED, failed[0].reason or Reason.STEP_FAILED, message, Reason.TIMED_OUT)
+        return Stop(Result.FAILED, Reason.TIMED_OUT, f"{late}: {_standing(run)}")
+    return None
+
+
+def publishes_until(context: Context, run: RunStatus) -> datetime | None:
+    """Return until when the publish step of `run`, if it is moving tags, may go on whatever happens meanwhile."""
+    pod = context.pod_named(run.publish.pod) if run.publish else None
+    if pod is None or pod.step_started_at is None or pod.deleting or not pod.built_annotation or not _is_built(run):
+        return None
+    if run.publish is None or run.publish.finished_at is not None:
+        return None
+    # When it started is by the clock of its node, which counts only as far as it is plausible.
+    handed_over = pod.built_at or pod.created_at
+    until = max(handed_over, min(pod.step_started_at, handed_over + START_GRACE)) + PUBLISH_GRACE
+    return until if context.now < until else None
+
+
+def stopped(context: Context, run: RunStatus, why: Stop) -> RunProgress:
+    """Return `run` as it ends early."""
+    return _ended(context, run, why.result, why.reason, why.message, why.others)
+
+
+def proceed(context: Context, before: RunProgress) -> RunProgress:
+    """Return what is to do for a run that goes on: start what is missing, hand over what is known."""
+    waits = _waits_for_comparison(context, before.run)
+    progress = _resolve(context, before)
+    if not waits:
+        progress = _unless_failed(context, _build(context, progress))
     if progress.run.result is None and _is_nearly_built(context, progress.run):
         progress = _publish(context, progress)
-    if progress.run.result is not None:
-        return replace(progress, wake_at=None)
-    inputs = EnsureInputs(name=inputs_name(build, run.id), run_id=run.id)
-    actions = (inputs, *progress.actions) if progress.actions else ()
-    return replace(progress, actions=actions, wake_at=earliest(progress.wake_at, deadline))
+    run = progress.run
+    if run.result is not None:
+        return replace(progress, actions=(), wake_at=None)
+    actions = progress.actions
+    if any(isinstance(action, StartResolve | StartBuild | StartPublish) for action in actions):
+        inputs = context.inputs(run.id).name
+        if all(existing.name != inputs for existing in context.config_maps):
+            actions = (EnsureInputs(name=inputs, run_id=run.id, parents=run.parents), *actions)
+    wake_at = earliest(progress.wake_at, run.started_at + context.timeout)
+    return replace(progress, run=_described(context, run), actions=actions, wake_at=wake_at)
 
 
-def _resolve(context: Context, run: RunStatus) -> RunProgress:
-    if not sources.needs_resolving(context.build.spec) or sources.is_resolved(run):
-        return RunProgress(run)
+def _resolve(context: Context, before: RunProgress) -> RunProgress:
+    run = before.run
+    compares = _waits_for_comparison(context, run)
+    if sources.is_resolved(run) or not (compares or sources.needs_resolving(context.build.spec)):
+        return before
 
-    def start(attempt: int) -> StartResolve:
+    def start(name: str, attempt: int) -> StartResolve:
+        inputs, deadline = context.inputs(run.id).name, context.seconds_left(run.started_at)
+        last = unchanged.last_image(context.build.spec, run) if compares else None
         return StartResolve(
-            name=step_name(context.build, run.id, Role.RESOLVE, attempt),
+            name=name,
             run_id=run.id,
             attempt=attempt,
-            inputs=inputs_name(context.build, run.id),
-            deadline=context.seconds_left(run.started_at),
+            inputs=inputs,
+            deadline=deadline,
+            artifact=sources.source_of(run.source) if run.source and context.build.spec.source.flux else None,
+            paths=context.build.spec.source.paths,
+            last=last,
         )
 
-    step = steps.advance(context, run, Role.RESOLVE, run.resolve or StepStatus(), start)
-    run = _update(run, resolve=step.status)
-    if step.failure is not None:
-        return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
-    if isinstance(step.result, Resolved):
-        run = _resolved(run, step.result.source)
-    reason, message = (step.status.reason or Reason.RESOLVING), step.status.message
+    return _with_step(before, "resolve", steps.proceed(context, run, Role.RESOLVE, run.resolve, start))
+
+
+def _with_step(before: RunProgress, name: str, step: steps.StepProgress) -> RunProgress:
     return RunProgress(
-        _update(run, reason=reason, message=message),
-        actions=(step.action,) if step.action else (),
-        wake_at=step.wake_at,
+        _update(before.run, **{name: step.status}),
+        actions=(*before.actions, step.action) if step.action else before.actions,
+        wake_at=earliest(before.wake_at, step.wake_at),
     )
 
 
@@ -104,8 +200,53 @@ def _resolved(run: RunStatus, source: Source) -> RunStatus:
     status = sources.status_of(source)
     moved = run.source is not None and sources.differ(run.source, status)
     # Builders that were started early belong to this run and wait for its source: only what was carried over goes.
-    own = tuple(entry for entry in run.platforms if entry.phase is not Phase.SUCCEEDED)
+    own = tuple(
+        PlatformStatus(platform=entry.platform) if entry.phase is Phase.SUCCEEDED else entry for entry in run.platforms
+    )
     return _update(run, source=status, **({"platforms": own} if moved else {}))
+
+
+def _waits_for_comparison(context: Context, run: RunStatus) -> bool:
+    """Return whether one pod says first if anything has changed: unless builders are kept, which say it sooner."""
+    return (
+        unchanged.compares(run)
+        and not unchanged.has_begun(run)
+        and not context.not_created.not_handed
+        and ((run.resolve is not None and bool(run.resolve.attempt)) or not builds.all_kept(context, run))
+    )
+
+
+def _compared(context: Context, run: RunStatus, came: Resolved | None) -> RunStatus:
+    """Return `run` with what its pod says of the last image; where that is all it does, its failure fails no run."""
+    if not unchanged.compares(run) or run.resolve is None:
+        return run
+    if came is not None:
+        # Builders that are kept compare by themselves, and the pod was not asked.
+        asked = came.unchanged or came.changed or not unchanged.has_begun(run)
+        return unchanged.compared(run, came) if asked else run
+    if sources.needs_resolving(context.build.spec):
+        return run
+    if attempts.has_failed(run.resolve) or attempts.awaits_retry(run.resolve):
+        why = f"cannot be checked: {run.resolve.message}"
+        return _update(unchanged.compared(run, Failure(reason=Reason.STEP_FAILED, message=why)), resolve=None)
+    return run
+
+
+def _is_unchanged(run: RunStatus) -> bool:
+    """Return whether a pod, or all the builders, have found that nothing has changed."""
+    by_pod = sources.is_resolved(run) and not unchanged.has_begun(run)
+    return unchanged.compares(run) and (by_pod or unchanged.is_unchanged(run))
+
+
+def _unchanged(context: Context, before: RunProgress) -> RunProgress:
+    """Return the run as it ends with the last image; it goes on and builds where status has another by now."""
+    run, image = before.run, context.build.status.image
+    if image is None or run.comparison is None or image.digest != run.comparison.digest:
+        return replace(before, run=unchanged.compared(run, Failure(reason=Reason.STEP_FAILED, message=_OTHER_IMAGE)))
+    message = f"nothing has changed since {image.ref} was published"
+    platforms = tuple(unchanged.entries(run, image))
+    ended = {"result": Result.SUCCEEDED, "reason": Reason.SUCCEEDED, "message": message, "finished_at": context.now}
+    return RunProgress(_update(run, platforms=platforms, publish=None, **ended), image=image)
 
 
 def _build(context: Context, before: RunProgress) -> RunProgress:
@@ -114,22 +255,17 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
     entries = builds.entries(run, context.build.spec.platforms)
     actions, wake_at = list(before.actions), before.wake_at
     for builder in builds.builders(context.build.spec):
-        progress = builds.advance(context, run, builder, entries[builder.names[0]], source)
-        entries |= {name: progress.entry.model_copy(update={"platform": name}) for name in builder.names}
+        first = entries[builder.names[0]]
+        progress = builds.proceed(context, run, builder, first, source)
+        if progress.entry != first:
+            entries |= {name: progress.entry.model_copy(update={"platform": name}) for name in builder.names}
         actions += progress.actions
         wake_at = earliest(wake_at, progress.wake_at)
-    run = _update(run, platforms=tuple(entries.values()))
-    failed = [entry for entry in run.platforms if entry.phase is Phase.FAILED]
-    if failed and all(entry.phase in {Phase.SUCCEEDED, Phase.FAILED} for entry in run.platforms):
-        first = failed[0]
-        return _ended(context, run, Result.FAILED, first.reason or Reason.STEP_FAILED, _which(failed))
-    if source is not None:
-        run = _update(run, reason=_reason(run), message=_standing(run))
-    return RunProgress(run, actions=tuple(actions), wake_at=wake_at)
+    return RunProgress(_update(run, platforms=tuple(entries.values())), actions=tuple(actions), wake_at=wake_at)
 
 
 def _is_built(run: RunStatus) -> bool:
-    return all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
+    return bool(run.platforms) and all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
 
 
 def _is_nearly_built(context: Context, run: RunStatus) -> bool:
@@ -138,70 +274,192 @@ def _is_nearly_built(context: Context, run: RunStatus) -> bool:
     It waits as long as the slowest platform is behind the fastest, and not for the length of a build.
     """
     phases = {entry.phase for entry in run.platforms}
-    ends = Phase.SUCCEEDED in phases and phases <= {Phase.SUCCEEDED, Phase.RUNNING}
+    ends = Phase.SUCCEEDED in phases and phases <= {Phase.SUCCEEDED, Phase.RUNNING} and not _may_be_unchanged(run)
     return (ends or run.publish is not None) and sources.pinned(context.build.spec, run) is not None
+
+
+def _may_be_unchanged(run: RunStatus) -> bool:
+    """Return whether all that is known so far is that nothing has changed."""
+    done = (entry.pushed for entry in run.platforms if entry.phase is Phase.SUCCEEDED)
+    return run.comparison is not None and all(digest == run.comparison.digest for digest in done) and not _is_built(run)
 
 
 def _publish(context: Context, before: RunProgress) -> RunProgress:
     run, spec = before.run, context.build.spec
-    tags = expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id)
-    built = Pushed(images=tuple(map(_pushed, run.platforms))) if _is_built(run) else None
+    built = _pushed(context, run) if _is_built(run) else None
 
-    def start(attempt: int) -> StartPublish:
+    def start(name: str, attempt: int) -> StartPublish:
         return StartPublish(
-            name=step_name(context.build, run.id, Role.PUBLISH, attempt),
+            name=name,
             run_id=run.id,
             attempt=attempt,
-            inputs=inputs_name(context.build, run.id),
+            inputs=context.inputs(run.id).name,
             deadline=context.seconds_left(run.started_at),
-            tags=tags,
+            tags=expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id),
             built=built,
         )
 
-    step = steps.advance(context, run, Role.PUBLISH, run.publish or StepStatus(), start)
-    run = _update(run, publish=step.status)
-    if step.failure is not None and built is not None:
-        # Before that the builders go on: the next run has only to publish.
-        return _ended(context, run, Result.FAILED, step.failure.reason, step.failure.message)
-    if isinstance(step.result, Published):
-        image = _image(context, step.result, tags)
-        names = ", ".join(spec.platforms)
-        message = f"published {image.ref} for {names}{_in_spite_of(run)}"
-        ended = _ended(context, run, Result.SUCCEEDED, Reason.SUCCEEDED, message)
-        return replace(ended, image=image)
-    actions = (*before.actions, step.action) if step.action else before.actions
-    if built is not None:
-        run = _update(run, reason=step.status.reason or Reason.PUBLISHING, message=step.status.message)
-        pod = context.pod(run.id, Role.PUBLISH)
-        if pod is not None and pod.name == step.status.pod and not pod.built_annotation:
-            actions = (*actions, AnnotateBuilt(pod.name, built))
-    return RunProgress(run, actions=actions, wake_at=earliest(before.wake_at, step.wake_at))
+    progress = _with_step(before, "publish", steps.proceed(context, run, Role.PUBLISH, run.publish, start))
+    publish = progress.run.publish
+    pod = context.pod_named(publish.pod) if publish else None
+    if built is not None and pod is not None and publish and publish.finished_at is None and not pod.built_annotation:
+        progress = replace(progress, actions=(*progress.actions, AnnotateBuilt(pod.name, built, context.now)))
+    return progress
 
 
-def _pushed(entry: PlatformStatus) -> PushedImage:
-    assert entry.digest is not None, "a platform has succeeded with what its builder pushed"
-    return PushedImage(platform=entry.platform, digest=entry.digest)
+def _unless_failed(context: Context, progress: RunProgress) -> RunProgress:
+    """Return `progress`, or the end of the run where it can't succeed any more and nothing of it goes on."""
+    run = progress.run
+    if run.resolve is not None and attempts.has_failed(run.resolve):
+        return _failed(context, run, run.resolve.reason, run.resolve.message)
+    failed = [entry for entry in run.platforms if entry.phase is Phase.FAILED]
+    if failed and all(entry.phase in {Phase.SUCCEEDED, Phase.FAILED} for entry in run.platforms):
+        return _failed(context, run, failed[0].reason, _which(failed))
+    # Before all is built the builders go on: the next run has only to publish.
+    if run.publish is not None and attempts.has_failed(run.publish) and _is_built(run):
+        return _failed(context, run, run.publish.reason, run.publish.message)
+    return progress
 
 
-def _image(context: Context, published: Published, tags: tuple[str, ...]) -> ImageStatus:
+def _failed(context: Context, run: RunStatus, reason: Reason | None, message: str | None) -> RunProgress:
+    return _ended(context, run, Result.FAILED, reason or Reason.STEP_FAILED, message or "")
+
+
+def _published(context: Context, run: RunStatus, published: Published, pod: Pod) -> RunProgress:
+    """Return `run`, which has succeeded: its publish step was handed what every platform has come to."""
+    image = image_of(context, published, pod)
+    bases = dict.fromkeys(base for entry in run.platforms for base in entry.bases)
+    if context.build.status.image and any(entry.pushed == context.build.status.image.digest for entry in run.platforms):
+        # What a builder has found unchanged is made from what it was made from.
+        bases |= dict.fromkeys(context.build.status.image.bases)
+    image = image.model_copy(update={"bases": tuple(bases)[: limits.BASES]})
+    images = {each.platform: each.digest for each in published.platforms}
+    pushed = _handed_to(pod)
+    platforms = tuple(
+        entry.model_copy(
+            update={
+                "phase": Phase.SUCCEEDED,
+                "reason": Reason.SUCCEEDED,
+                "message": None,
+                "log_tail": None,
+                "bases": (),
+                "pushed": entry.pushed or pushed.get(entry.platform),
+                "digest": images.get(str(platform_of(entry.platform)), entry.digest),
+            }
+        )
+        for entry in run.platforms
+    )
+    run = _update(run, platforms=platforms)
+    if run.comparison is not None and run.comparison.changed is None:
+        run = unchanged.compared(run, Failure(reason=Reason.STEP_FAILED, message=_why_built(run)))
+    names = ", ".join(entry.platform for entry in platforms)
+    message = f"published {image.ref} for {names}{_in_spite_of(run)}"
+    finished = (pod.ended.finished_at if pod.ended else None) or context.now
+    finished = min(max(finished, run.started_at), context.now)
+    ended = {"result": Result.SUCCEEDED, "reason": Reason.SUCCEEDED, "message": message, "finished_at": finished}
+    return RunProgress(_update(run, **ended), image=image)
+
+
+def _why_built(run: RunStatus) -> str:
+    """Return why `run` has published, whose builders were to say whether anything has changed."""
+    digest = run.comparison.digest if run.comparison else None
+    built = [entry for entry in run.platforms if entry.pushed != digest]
+    if not built or any(entry.builder is BuilderUse.KEPT for entry in built):
+        return _TOLD_IN_LOG
+    return f"{_NOT_COMPARED} ({', '.join(f'{entry.platform}: {entry.builder}' for entry in built)})"
+
+
+def _handed_to(pod: Pod) -> dict[str, str]:
+    """Return what builders have pushed, by platform, as `pod` was told: it may have been told more than status was."""
+    if not pod.built_annotation:
+        return {}
+    return {each.platform: each.digest for each in Pushed.model_validate_json(pod.built_annotation).images}
+
+
+def late_images(context: Context, history: tuple[HistoryEntry, ...]) -> dict[str, ImageStatus]:
+    """Return what runs of history have published, by their ids, that are not known to have succeeded."""
+    found = {}
+    for entry in history:
+        if entry.result is not Result.SUCCEEDED:
+            pods = context.pods_of(entry.id, Role.PUBLISH)
+            reading = attempts.read(context, StepStatus(), pods, Published)
+            if reading.result is not None and reading.pod is not None:
+                found[entry.id] = image_of(context, reading.result, reading.pod)
+    return found
+
+
+def unknown_images(context: Context, history: tuple[HistoryEntry, ...]) -> list[ImageStatus]:
+    """Return what runs have published that no status tells of, where it is newer than the image in status.
+
+    The operator was killed before it wrote one, and then another run was requested.
+    """
+    run, image = context.build.status.run, context.build.status.image
+    known = {entry.id for entry in history} | ({run.id} if run else set())
+    found = []
+    for run_id in sorted({pod.run_id for pod in context.pods if pod.role is Role.PUBLISH} - known):
+        reading = attempts.read(context, StepStatus(), context.pods_of(run_id, Role.PUBLISH), Published)
+        if reading.result is not None and reading.pod is not None:
+            found.append(image_of(context, reading.result, reading.pod))
+    since = image.published_at if image is not None else None
+    return [each for each in found if since is None or (each.published_at is not None and each.published_at > since)]
+
+
+def _pushed(context: Context, run: RunStatus) -> Pushed:
+    """Return what the publish step makes the index of, and what signed provenance tells about it."""
+    architectures = {node.name: node.labels.get(ARCH_LABEL) for node in context.nodes}
+
+    def image(entry: PlatformStatus) -> PushedImage:
+        assert entry.builder_output is not None, "a platform has succeeded with what its builder pushed"
+        pod = context.pod_named(entry.pod)
+        return PushedImage(
+            platform=entry.platform,
+            digest=entry.builder_output,
+            mode=entry.mode,
+            node_architecture=architectures.get(entry.node or ""),
+            record=entry.record,
+            attempt=entry.attempt,
+            earlier_run=pod is None or pod.run_id != run.id,
+            phases=recorded.platform_phases(run, entry, pod),
+        )
+
+    images = tuple(map(image, run.platforms))
+    return Pushed(
+        images=images,
+        source=sources.pinned(context.build.spec, run),
+        trigger=run.trigger,
+        started_at=run.started_at,
+        handed_at=context.now if expiry.expires(context.build) else None,
+        phases=recorded.run_phases(run),
+    )
+
+
+def image_of(context: Context, published: Published, pod: Pod) -> ImageStatus:
+    """Return the image that `pod` has published. The spec may have been edited since it was started."""
+    spec = context.build.spec
     return ImageStatus(
-        ref=f"{context.build.spec.output.image}@{published.digest}",
+        ref=f"{pod.image or spec.output.image}@{published.digest}",
         digest=published.digest,
-        tags=tags,
+        tags=pod.tags or published.tags,
+        destinations=pod.destinations,
         platforms=tuple(
             ImagePlatform(platform=image.platform, digest=image.digest, size=image.size)
             for image in published.platforms
         ),
         size=sum(image.size for image in published.platforms),
         signature=published.signature,
+        record=published.record,
+        # Which of two images is newer is decided by this.
+        published_at=(pod.ended.reported_at or pod.ended.finished_at if pod.ended else None) or context.now,
     )
 
 
-def _ended(context: Context, run: RunStatus, result: Result, reason: Reason, message: str) -> RunProgress:
-    platforms = tuple(_stopped(entry, reason) for entry in run.platforms)
+def _ended(
+    context: Context, run: RunStatus, result: Result, reason: Reason, message: str, others: Reason | None = None
+) -> RunProgress:
+    platforms = tuple(_stopped(entry, others or reason) for entry in run.platforms)
     ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
-    # A publish pod that nothing was handed to has done nothing.
-    publish = run.publish if _is_built(run) else None
+    # A publish pod that nothing was handed to has done nothing, unless it has failed.
+    publish = run.publish if _is_built(run) or (run.publish and run.publish.finished_at) else None
     return RunProgress(_update(run, platforms=platforms, publish=publish, **ended))
 
 
@@ -212,17 +470,27 @@ def _stopped(entry: PlatformStatus, reason: Reason) -> PlatformStatus:
     return entry.model_copy(update={"phase": Phase.STOPPED, "reason": reason, "message": None})
 
 
-def history_entry(run: RunStatus, result: Result, reason: Reason, digest: str | None, now: datetime) -> HistoryEntry:
-    """Return the line of history for `run`, which ended or is superseded now."""
+def history_entry(
+    run: RunStatus, result: Result, reason: Reason, image: ImageStatus | None, now: datetime
+) -> HistoryEntry:
+    """Return the line of history for `run`, which ended or is superseded now; `image` is what it has published."""
     return HistoryEntry(
         id=run.id,
         result=result,
         reason=reason,
-        digest=digest,
+        digest=image.digest if image else None,
+        record=image.record if image else None,
+        cache=_cache(run),
         commit=run.source.commit if run.source else None,
         started_at=run.started_at,
         finished_at=run.finished_at or now,
     )
+
+
+def _cache(run: RunStatus) -> CacheStatus | None:
+    known = [entry.cache for entry in run.platforms if entry.cache is not None]
+    hits, total = sum(each.hits for each in known), sum(each.total for each in known)
+    return CacheStatus(hits=hits, total=total) if known else None
 
 
 def _which(failed: list[PlatformStatus]) -> str:
@@ -233,11 +501,24 @@ def _which(failed: list[PlatformStatus]) -> str:
     return "; ".join(f"{', '.join(platforms)}: {message}" for message, platforms in by_message.items())[:2048]
 
 
+def _described(context: Context, run: RunStatus) -> RunStatus:
+    """Return `run` with what is to be said of it as a whole."""
+    if sources.pinned(context.build.spec, run) is None or _waits_for_comparison(context, run):
+        step, going = run.resolve, Reason.RESOLVING
+    elif _is_built(run):
+        step, going = run.publish, Reason.PUBLISHING
+    else:
+        return _update(run, reason=_reason(run), message=_standing(run))
+    return _update(run, reason=(step.reason if step else None) or going, message=step.message if step else None)
+
+
 def _reason(run: RunStatus) -> Reason:
     """Return Building while anything is built, else what has to be waited for, the gravest first."""
     reasons = {entry.reason for entry in run.platforms if entry.phase is Phase.PENDING}
     if any(entry.phase is Phase.RUNNING for entry in run.platforms):
         return Reason.BUILDING
+    if reasons == {Reason.POD_REJECTED}:
+        return Reason.POD_REJECTED
     return next((reason for reason in _WAITING if reason in reasons), Reason.BUILDING)
 
 

@@ -12,10 +12,13 @@ from .identity import digest, is_commit
 
 
 def needs_resolving(spec: Spec) -> bool:
-    """Return whether what is built has to be looked up first: where a branch or tag points to."""
+    """Return whether a pod has to look first: where a branch or tag points to, or what source.paths names."""
     source = spec.source
     if source.git is not None:
         return not is_commit(source.git.ref)
+    if source.flux is not None:
+        # Flux tells what is built; what it changes only the files say.
+        return source.paths is not None
     return source.oci is not None and "@" not in source.oci.image
 
 
@@ -49,7 +52,11 @@ def pinned(spec: Spec, run: RunStatus) -> Source | None:
         return Source()
     if run.source is None or (needs_resolving(spec) and not is_resolved(run)):
         return None
-    known = run.source
+    return source_of(run.source)
+
+
+def source_of(known: SourceStatus) -> Source:
+    """Return a source of status as steps are told of it."""
     return Source(
         commit=known.commit,
         ref=known.ref,
@@ -58,6 +65,7 @@ def pinned(spec: Spec, run: RunStatus) -> Source | None:
         digest=known.digest,
         revision=known.revision,
         url=known.url,
+        paths=known.paths,
     )
 
 
@@ -71,12 +79,18 @@ def status_of(source: Source) -> SourceStatus:
         digest=source.digest,
         revision=source.revision,
         url=source.url,
+        paths=source.paths,
     )
 
 
 def differ(one: SourceStatus | None, other: SourceStatus | None) -> bool:
     """Return whether two runs build different things: another commit counts even where the files are equal."""
     return _identity(one) != _identity(other)
+
+
+def changes_nothing(found: SourceStatus, built: SourceStatus | None) -> bool:
+    """Return whether `found` is known to have the same files as `built`, as far as source.paths names them."""
+    return built is not None and found.paths is not None and found.paths == built.paths
 
 
 def _identity(source: SourceStatus | None) -> tuple[str | None, ...]:

@@ -3,21 +3,24 @@
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
     MAX_BYTES,
     FailedAttempt,
+    LookStatus,
     Phase,
     PlatformStatus,
     Result,
     RunStatus,
-    SourceCheck,
     Status,
     StepStatus,
 )
+
+from .admission import Blocker
+from .not_created import frees_itself
 
 MAX_MESSAGE = 2048
 """Characters of a message in status, and bytes that it has there as JSON."""
@@ -28,22 +31,46 @@ MAX_LOG_TAIL = 4096
 _TRUNCATED = "… (cut)"
 
 
+class Wait(NamedTuple):
+    """What is missing before the next run can start."""
+
+    reason: Literal[Reason.SOURCE_NOT_READY, Reason.PARENT_NOT_READY]
+    message: str
+
+
 def conditions(
     old: tuple[Condition, ...],
     run: RunStatus | None,
     generation: int,
     now: datetime,
     *,
-    suspended: bool,
+    suspended: bool = False,
     current: bool = True,
     note: str = "",
+    blocker: Blocker | None = None,
+    waits_for: Wait | None = None,
+    run_follows: bool = False,
+    retried_at: datetime | None = None,
+    conflict: str = "",
 ) -> tuple[Condition, ...]:
-    """Return the conditions for `run` by the rules of kstatus; `current`: it is of the spec as it is now.
-
-    `note` is added to what is said of a run that succeeded.
+    """Return the conditions by the rules of kstatus.
 
     Ready is Unknown while a run goes on, False as soon as it can't succeed any more, True once its image is
     published. A failed run is Stalled: nothing happens before somebody changes or requests something.
+
+    Args:
+        old: Those of before.
+        run: The current or the last run.
+        generation: Of the spec that they speak of.
+        now: When they change.
+        suspended: No run may start because spec.suspend is true.
+        current: `run` is of the spec as it is now.
+        note: Added to what is said of a run that succeeded.
+        blocker: What keeps the next run from starting.
+        waits_for: What is missing before the next run can start.
+        run_follows: Another run starts at the next look.
+        retried_at: When another one starts because `run` failed for its infrastructure.
+        conflict: Which tags are moved by another build too.
     """
 
     def condition(
@@ -53,28 +80,55 @@ def conditions(
             type=kind,
             status=status,
             reason=reason,
-            message=message,
+            message=shorten(message, MAX_MESSAGE),
             observed_generation=generation,
             last_transition_time=now,
         )
 
+    kept = tuple(entry for entry in old if entry.type == ConditionType.SUCCEEDED)
+    shared = (condition(ConditionType.TAG_CONFLICT, "True", Reason.TAG_CONFLICT, conflict),) if conflict else ()
+    new: tuple[Condition, ...]
+    if blocker is not None and (run is None or run.result is not None):
+        queued = blocker.reason is Reason.QUEUED
+        kind = ConditionType.RECONCILING if queued else ConditionType.STALLED
+        new = (
+            condition(ConditionType.READY, "Unknown" if queued else "False", blocker.reason, blocker.message),
+            condition(kind, "True", blocker.reason, blocker.message),
+        )
+        return (*merge(old, new), *kept, *merge(old, shared))
+    if waits_for:
+        new = (
+            condition(ConditionType.READY, "False", *waits_for),
+            condition(ConditionType.RECONCILING, "True", *waits_for),
+        )
+        return (*merge(old, new), *kept, *merge(old, shared))
+    if run_follows:
+        message = "the last run has ended; the one that was asked for meanwhile starts"
+        new = (
+            condition(ConditionType.READY, "Unknown", Reason.PENDING, message),
+            condition(ConditionType.RECONCILING, "True", Reason.PENDING, message),
+        )
+        return (*merge(old, new), *kept, *merge(old, shared))
     if run is None:
         message = "spec.suspend is true: no run is started"
         reason = Reason.SUSPENDED if suspended else Reason.PENDING
-        return merge(old, (condition(ConditionType.READY, "False", reason, message),))
-    new: tuple[Condition, ...]
+        return merge(old, (condition(ConditionType.READY, "False", reason, message), *shared))
     reason, message = run.reason or Reason.PENDING, run.message or "the run has been started"
     match run.result:
+        case None if reason is Reason.POD_REJECTED:
+            kind = ConditionType.RECONCILING if frees_itself(message) else ConditionType.STALLED
+            new = (
+                condition(ConditionType.READY, "False", reason, message),
+                condition(kind, "True", reason, message),
+                condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
+            )
         case None:
             failed = next((entry for entry in run.platforms if entry.phase is Phase.FAILED), None)
             ready = (
                 condition(ConditionType.READY, "Unknown", reason, message)
                 if failed is None
                 else condition(
-                    ConditionType.READY,
-                    "False",
-                    failed.reason or reason,
-                    f"{failed.platform}: {failed.message}",
+                    ConditionType.READY, "False", failed.reason or reason, f"{failed.platform}: {failed.message}"
                 )
             )
             new = (
@@ -84,37 +138,46 @@ def conditions(
             )
         case Result.SUCCEEDED:
             waits = "spec was edited while suspend is true: set it to false to build what it says now"
-            noted = shorten(f"{message}; {note}", MAX_MESSAGE) if note else message
             new = (
-                condition(ConditionType.READY, "True", reason, noted)
+                condition(ConditionType.READY, "True", reason, f"{message}; {note}" if note else message)
                 if current
                 else condition(ConditionType.READY, "False", Reason.SUSPENDED, waits),
                 condition(ConditionType.SUCCEEDED, "True", reason, message),
             )
         case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
+            kind, why, said = _after(reason, message, retried_at)
             new = (
-                condition(ConditionType.READY, "False", reason, message),
-                condition(ConditionType.STALLED, "True", reason, message),
+                condition(ConditionType.READY, "False", reason, said),
+                condition(kind, "True", why, said),
                 condition(ConditionType.SUCCEEDED, "False", reason, message),
             )
-    return merge(old, new)
+        case _:
+            unknown = f"run {run.id} ended as {run.result}, which a newer version of the operator wrote: {message}"
+            new = tuple(
+                condition(kind, "Unknown", reason, unknown) for kind in (ConditionType.READY, ConditionType.SUCCEEDED)
+            )
+    return merge(old, (*new, *shared))
 
 
-def waiting(old: tuple[Condition, ...], message: str, generation: int, now: datetime) -> tuple[Condition, ...]:
-    """Return the conditions of a build whose next run waits for its source; what is known of the last run stays."""
-    kept = tuple(condition for condition in old if condition.type == ConditionType.SUCCEEDED)
-    new = tuple(
-        Condition(
-            type=kind,
-            status=status,
-            reason=Reason.SOURCE_NOT_READY,
-            message=shorten(message, MAX_MESSAGE),
-            observed_generation=generation,
-            last_transition_time=now,
-        )
-        for kind, status in ((ConditionType.READY, "False"), (ConditionType.RECONCILING, "True"))
-    )
-    return (*merge(old, new), *kept)
+def _after(reason: Reason, message: str, retried_at: datetime | None) -> tuple[ConditionType, Reason, str]:
+    """Return which condition beside Ready a run has that did not succeed: whether anybody has to act."""
+    if retried_at is None:
+        return ConditionType.STALLED, reason, message
+    said = f"{message}; another run starts at {retried_at:%Y-%m-%dT%H:%M:%SZ} (rebuild.retryInterval)"
+    return ConditionType.RECONCILING, Reason.RETRYING, said
+
+
+def unreadable_spec(
+    status: Status,
+    reason: Literal[Reason.INVALID_SPEC, Reason.OPERATOR_OUTDATED],
+    message: str,
+    generation: int,
+    now: datetime,
+) -> Status:
+    """Return the status of a build whose spec can't be read, for the reasons in `message`."""
+    blocker = Blocker(reason, message)
+    stated = conditions(status.conditions, None, generation, now, blocker=blocker)
+    return fit(status.model_copy(update={"observed_generation": generation, "conditions": stated}))
 
 
 def platforms_column(run: RunStatus | None, wanted: int) -> str:
@@ -142,7 +205,10 @@ def bounded(run: RunStatus) -> RunStatus:
     return _cut_messages(_cut_tails(run, MAX_LOG_TAIL), within, MAX_MESSAGE, each, share=4)
 
 
-def bounded_check(check: SourceCheck | None) -> SourceCheck | None:
+_Look = TypeVar("_Look", bound=LookStatus)
+
+
+def bounded_check(check: _Look | None) -> _Look | None:
     """Return `check` with its message within the bounds of the schema."""
     if check is None or not check.message:
         return check

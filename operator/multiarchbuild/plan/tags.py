@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from multiarchbuild.api.spec import RESERVED_TAG_PREFIXES
 from multiarchbuild.api.status import SourceStatus
 
+from .identity import digest
+
 MAX_TAG = 128
 """https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests"""
 
@@ -28,6 +30,17 @@ def expand(tags: tuple[str, ...], source: SourceStatus, started_at: datetime, ru
     }
     expanded = (re.sub(r"\{(\w+)\}", lambda match: values[match[1]], tag) for tag in tags)
     return tuple(dict.fromkeys(_tag(text) for text in expanded))
+
+
+def child_tag(tag: str, suffix: str) -> str:
+    """Return the tag of what the index under `tag` lists: `latest-arm64`. It moves when `tag` does.
+
+    Two tags that are too long for it and differ only at their end must not share one.
+    """
+    if len(tag) + len(suffix) + 1 > MAX_TAG:
+        own = f"-{digest(tag)[:8]}"
+        tag = tag[: MAX_TAG - len(suffix) - 1 - len(own)] + own
+    return f"{tag}-{suffix}"
 
 
 def _tag(text: str) -> str:

@@ -1,20 +1,25 @@
 """The buildkitd beside a build step: a native sidecar.
 
-What Rootless needs beyond Pod Security `restricted`: no seccomp and no AppArmor profile (BuildKit makes user and mount
-namespaces for the RUNs) and privilege escalation (newuidmap has file capabilities). It stays user 1000 on the node.
+What Rootless needs beyond Pod Security `restricted`: no seccomp and no AppArmor profile, or the one that the chart
+lays down (BuildKit makes user and mount namespaces for the RUNs), and privilege escalation (newuidmap has file
+capabilities). It stays user 1000 on the node.
 
 With UserNamespace it is root, and privileged, in a user namespace of the pod's own, and nobody outside of it.
 Source: https://github.com/moby/buildkit/blob/v0.32.2/examples/kubernetes/pod.userns.yaml
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from multiarchbuild.api import mounts
+from multiarchbuild.api.nodes import PROFILE_FILE
+from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.scheduling import Resources
 from multiarchbuild.plan.children import BUILDKITD_CONTAINER
-from multiarchbuild.plan.policy import Isolation, Policy
+from multiarchbuild.plan.policy import Isolation, Policy, Profile, RootlessPolicy
 
-from .volumes import Volume
+from .supervisor import SUPERVISE
+from .volumes import Volume, scratch
 
 _CONFIG = "/run/mab/buildkitd"
 _CA = "/run/mab/ca"
@@ -22,6 +27,13 @@ REGISTRY_CA = "/run/mab/registry-ca"
 """Where buildkitd finds the CA bundles of single registries: not where every connection looks."""
 _ROOTLESS_STATE = "/home/user/.local/share/buildkit"
 _STATE = "/var/lib/buildkit"
+_LOG_LIMITS = (
+    ("BUILDKIT_STEP_LOG_MAX_SIZE", str(128 << 20)),
+    ("BUILDKIT_STEP_LOG_MAX_SPEED", "-1"),
+)
+"""How much BuildKit passes on of what a RUN prints. By default it cuts at 2 MiB and at 200 KiB a second, which a
+verbose build reaches before its error. Beyond this it shows the last 256 KiB (util/progress/logs). The step keeps the
+end of it, and the kubelet rotates its log."""
 _IN_USER_NAMESPACE = """\
 read -r inside outside count < /proc/self/uid_map
 if [ "$outside" = 0 ]; then
@@ -33,11 +45,25 @@ exec buildkitd "$@"
 """What starts buildkitd. API servers and runtimes that do not know hostUsers ignore it, and leave it privileged."""
 
 
-def volumes(config_map: str, policy: Policy) -> list[Volume]:
-    """Return the volumes that only buildkitd mounts."""
+def size(resources: Resources, build: MultiArchBuild, policy: Policy) -> str | int:
+    """Return how much the builder's volume may hold: as much as its container may write, where that has a limit."""
+    usual = policy.volume_sizes(build.metadata.namespace).builder
+    return resources.limits.get("ephemeral-storage", usual)
+
+
+def sizes(build: MultiArchBuild, policy: Policy) -> Iterator[str | int]:
+    """Yield that of every builder of `build`."""
+    scheduling, namespace = build.spec.scheduling, build.metadata.namespace
+    for own in (scheduling.resources, *(override.resources for override in scheduling.overrides)):
+        if own is not None:
+            yield size(policy.resources(own, namespace), build, policy)
+
+
+def volumes(config_map: str, policy: Policy, size: str | int) -> list[Volume]:
+    """Return the volumes that only buildkitd mounts; `size` is how much it may keep."""
     found = [
         _from_inputs("buildkitd-config", _CONFIG, config_map, mounts.BUILDKITD_FILE),
-        Volume("buildkitd-state", _ROOTLESS_STATE if _rootless(policy) else _STATE, {"emptyDir": {}}, read_only=False),
+        scratch("buildkitd-state", _ROOTLESS_STATE if _rootless(policy) else _STATE, size),
     ]
     if policy.ca_bundle:
         found.append(_from_inputs("buildkitd-ca", _CA, config_map, mounts.CA_FILE))
@@ -55,8 +81,10 @@ def registry_bundles(policy: Policy) -> dict[str, str]:
     }
 
 
-def container(policy: Policy, resources: Resources, own: list[Volume], socket: Volume) -> dict[str, Any]:
-    """Return the sidecar; it has no probe, since the step itself waits for the socket."""
+def container(
+    policy: Policy, resources: Resources, own: list[Volume], socket: Volume, *, kept: bool = False
+) -> dict[str, Any]:
+    """Return the sidecar; it has no probe, since the step itself waits for the socket. `kept`: for several builds."""
     rootless = _rootless(policy)
     arguments = ["--config", f"{_CONFIG}/{mounts.BUILDKITD_FILE}", "--addr", mounts.BUILDKIT_ADDRESS]
     # The socket must be open to the step, which is never root.
@@ -67,32 +95,67 @@ def container(policy: Policy, resources: Resources, own: list[Volume], socket: V
         "imagePullPolicy": policy.images.pull_policy,
         "restartPolicy": "Always",
         "args": arguments,
+        # Base images, the cache, the push, named contexts and ADD go by these; RUNs have build arguments.
+        "env": [{"name": name, "value": value} for name, value in _environment(policy)],
         "resources": resources.model_dump(by_alias=True, exclude_defaults=True),
         # When it does not start, the pod's status says why.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": _unprivileged() if rootless else {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
+        "securityContext": _unprivileged(policy.rootless)
+        if rootless
+        else {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
         "volumeMounts": [volume.mount for volume in (*own, socket)],
     }
+    if rootless:
+        result["command"] = ["/bin/sh", "-c", SUPERVISE, "supervise", "rootlesskit", "buildkitd"]
+        result["env"] += [{"name": "MAB_SWEEP", "value": mounts.BUILDKIT}] if kept else []
     if policy.isolation is Isolation.USER_NAMESPACE:
         result["command"] = ["/bin/sh", "-ec", _IN_USER_NAMESPACE, "buildkitd"]
     if policy.ca_bundle:
         # Go reads every file of these folders; the first is where the image's own certificates are.
-        result["env"] = [{"name": "SSL_CERT_DIR", "value": f"/etc/ssl/certs:{_CA}"}]
+        result["env"].append({"name": "SSL_CERT_DIR", "value": f"/etc/ssl/certs:{_CA}"})
     return result
+
+
+def _environment(policy: Policy) -> tuple[tuple[str, str], ...]:
+    return (*_LOG_LIMITS, *policy.proxy.environment.items(), *_tracing(policy))
+
+
+def _tracing(policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Return what tells buildkitd where its spans go, and those that buildctl hands to it; metrics go nowhere.
+
+    Source: https://github.com/moby/buildkit/blob/v0.32.2/util/tracing/detect/otlp.go
+    """
+    if not policy.tracing.enabled:
+        return ()
+    return (
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", policy.tracing.url),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+        ("OTEL_SERVICE_NAME", "buildkitd"),
+    )
+
+
+def has_small_ids(policy: Policy) -> bool:
+    """Return whether RUNs have user and group ids up to 65535 only: those of one user namespace."""
+    return policy.isolation is not Isolation.PRIVILEGED
+
+
+def is_supervised(policy: Policy) -> bool:
+    """Return whether what a RUN leaves behind is ended by the supervisor: elsewhere its process namespace ends it."""
+    return _rootless(policy)
 
 
 def _rootless(policy: Policy) -> bool:
     return policy.isolation is Isolation.ROOTLESS
 
 
-def _unprivileged() -> dict[str, Any]:
-    return {
-        "runAsUser": 1000,
-        "runAsGroup": 1000,
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "Unconfined"},
-        "appArmorProfile": {"type": "Unconfined"},
-    }
+def _unprivileged(rootless: RootlessPolicy) -> dict[str, Any]:
+    own: dict[str, Any] = {"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": True}
+    if rootless.profile is Profile.UNCONFINED:
+        return {**own, "seccompProfile": {"type": "Unconfined"}, "appArmorProfile": {"type": "Unconfined"}}
+    own["seccompProfile"] = {"type": "Localhost", "localhostProfile": PROFILE_FILE}
+    if rootless.app_armor_profile:
+        own["appArmorProfile"] = {"type": "Localhost", "localhostProfile": rootless.app_armor_profile}
+    return own
 
 
 def _from_inputs(name: str, path: str, config_map: str, *keys: str) -> Volume:

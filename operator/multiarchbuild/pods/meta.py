@@ -22,10 +22,10 @@ def metadata(
         "name": name,
         "namespace": build.metadata.namespace,
         "labels": {
+            **(labels or {}),
             "app.kubernetes.io/managed-by": MANAGED_BY,
             UID_LABEL: build.metadata.uid,
             RUN_LABEL: run,
-            **(labels or {}),
         },
         "ownerReferences": [
             {

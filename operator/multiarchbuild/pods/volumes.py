@@ -1,13 +1,23 @@
 """What the step container sees of the cluster: volumes and where they are mounted."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from multiarchbuild.api import mounts
+from multiarchbuild.api.identity import Identities, token_file
 from multiarchbuild.api.spec import Spec
+from multiarchbuild.plan.children import INPUTS_VOLUME
+from multiarchbuild.plan.logins import logins
+from multiarchbuild.plan.pod_policy import VolumeSizes
 
 _SECRET_MODE = 0o444
 """The files belong to root, and the step is not: only containers of the pod that mount them can see them."""
+
+_TOKEN_SECONDS = 3600
+"""Life of a token; the kubelet replaces it after four fifths of that."""
+_SOCKET_SIZE = "1Mi"
+"""Of a folder with a socket in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +43,31 @@ class Volume:
 
 def inputs(config_map: str) -> Volume:
     """The run's ConfigMap."""
-    return Volume("inputs", mounts.INPUTS, {"configMap": {"name": config_map}})
+    return Volume(INPUTS_VOLUME, mounts.INPUTS, {"configMap": {"name": config_map}})
 
 
-def work() -> Volume:
+def work(sizes: VolumeSizes) -> Volume:
     """The only folder that a step writes to."""
-    return Volume("work", mounts.WORK, {"emptyDir": {}}, read_only=False)
+    return scratch("work", mounts.WORK, sizes.work)
 
 
 def socket() -> Volume:
     """Where buildkitd listens."""
-    return Volume("buildkit", mounts.BUILDKIT, {"emptyDir": {}}, read_only=False)
+    return scratch("buildkit", mounts.BUILDKIT, _SOCKET_SIZE)
 
 
-def pod_info(file: str, annotation: str) -> Volume:
-    """An annotation of the pod, in which the operator hands over what the pod was started too early to know."""
-    item = {"path": file, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
-    return Volume("pod", mounts.POD_INFO, {"downwardAPI": {"items": [item]}})
+def scratch(name: str, path: str, size: str | int) -> Volume:
+    """A folder on the node's disk that may hold `size` bytes, as Kubernetes writes amounts."""
+    return Volume(name, path, {"emptyDir": {"sizeLimit": str(size)}}, read_only=False)
+
+
+def pod_info(files: Mapping[str, str]) -> Volume:
+    """Annotations of the pod by their file: the operator hands over what the pod was started too early to know."""
+    items = [
+        {"path": file, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
+        for file, annotation in files.items()
+    ]
+    return Volume("pod", mounts.POD_INFO, {"downwardAPI": {"items": items}})
 
 
 def registry_secrets(spec: Spec) -> list[Volume]:
@@ -58,6 +76,31 @@ def registry_secrets(spec: Spec) -> list[Volume]:
         _secret(f"docker-{index}", f"{mounts.DOCKER}/{index}", ref.name)
         for index, ref in enumerate(spec.output.secret_refs)
     ]
+
+
+def destination_secrets(spec: Spec) -> list[Volume]:
+    """Credentials of further destinations, each apart: they may be of one registry."""
+    return [
+        _secret(f"destination-{number}-{index}", f"{mounts.DESTINATIONS}/{number}/{index}", ref.name)
+        for number, destination in enumerate(spec.output.destinations)
+        for index, ref in enumerate(destination.secret_refs)
+    ]
+
+
+def identity_tokens(spec: Spec, identities: Identities) -> list[Volume]:
+    """Tokens of the pod's ServiceAccount for the providers of identities, and for nobody else."""
+    audiences = dict.fromkeys(filter(None, (identities.audience(login.identity) for login in logins(spec))))
+    sources = [
+        {
+            "serviceAccountToken": {
+                "audience": audience,
+                "expirationSeconds": _TOKEN_SECONDS,
+                "path": token_file(audience),
+            }
+        }
+        for audience in audiences
+    ]
+    return [Volume("identity", mounts.IDENTITY, {"projected": {"sources": sources}})] if sources else []
 
 
 def signing_secret(spec: Spec) -> list[Volume]:

@@ -4,7 +4,7 @@
     label       without privileges: runs a program of each architecture, and labels its node by the outcome
     remove      before the chart goes: ends the DaemonSet while its pods may still take their labels back
 
-It needs little memory, because it runs on every node: nothing here imports pydantic, kopf or the Kubernetes client.
+It needs little memory, because it runs on every node: nothing here imports pydantic or the Kubernetes client.
 """
 
 import argparse

@@ -2,19 +2,12 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from multiarchbuild.api.nodes import qemu_label
+from multiarchbuild.nodes.label import Labels, keep_labelled
 
 from .architectures import Architecture
-from .kubernetes import Api, ApiError
-from .log import say
 from .probe import failure
-
-FIRST_SECONDS: Final = 1.0
-"""To the next verification after one that failed; each further one takes twice as long, up to `every`."""
-
-Labels = Mapping[str, str | None]
 
 
 def label(wanted: Sequence[Architecture], node: str, every: float, stop: threading.Event) -> int:
@@ -26,21 +19,13 @@ def label(wanted: Sequence[Architecture], node: str, every: float, stop: threadi
         every: Seconds between two verifications.
         stop: Ends it.
     """
-    api = Api()
     foreign = [architecture for architecture in wanted if not architecture.native]
-    pause, said = FIRST_SECONDS, ""
-    while not stop.is_set():
+
+    def verify() -> tuple[Labels, str]:
         labels, failures = verified(foreign, failure)
-        state = "; ".join(f"{name} does not run: {why}" for name, why in failures.items()) or "all verified"
-        # Written each time: the pod that this one replaces takes its labels back when it ends.
-        written = _write(api, node, labels)
-        if state != said:
-            said = state
-            say(state)
-        pause = every if written and not failures else min(every, 2 * pause)
-        stop.wait(pause)
-    removed: Labels = {qemu_label(architecture.name): None for architecture in foreign}
-    return 0 if _write(api, node, removed) else 1
+        return labels, "; ".join(f"{name} does not run: {why}" for name, why in failures.items())
+
+    return keep_labelled(node, verify, {qemu_label(entry.name): None for entry in foreign}, every, stop)
 
 
 def verified(
@@ -50,12 +35,3 @@ def verified(
     failures = {entry.name: why for entry in architectures if (why := check(entry))}
     labels = {qemu_label(entry.name): None if entry.name in failures else "true" for entry in architectures}
     return labels, failures
-
-
-def _write(api: Api, node: str, labels: Labels) -> bool:
-    try:
-        api.label_node(node, labels)
-    except ApiError as error:
-        say(f"error: the node was not labelled: {error}")
-        return False
-    return True

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from multiarchbuild.nodes.log import say
+
 from .architectures import Architecture
 from .binfmt import Binfmt, BinfmtError
-from .log import say
 from .probe import failure
 
 EMULATORS: Final = Path("/usr/lib/multiarchbuild/qemu")

@@ -1,7 +1,7 @@
 """Ends the DaemonSet before its rights go: without them its pods could not take their labels back."""
 
-from .kubernetes import Api, ApiError
-from .log import say
+from multiarchbuild.nodes.kubernetes import Api, ApiError
+from multiarchbuild.nodes.log import say
 
 
 def remove(namespace: str, name: str, seconds: float) -> int:

@@ -5,9 +5,7 @@ import errno
 import gzip
 import io
 import lzma
-import os
 import re
-import shutil
 import stat
 import sys
 import tarfile
@@ -16,77 +14,87 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO, cast
 
 from multiarchbuild.api.reasons import Reason
+from multiarchbuild.oci.trees import CHUNK, DamagedError, Stream, Tree, UnsafeError
+from multiarchbuild.oci.trees import unpack as untar
 
+from .dates import date, within_formats
 from .errors import StepError
 
 MAX_BYTES = 4 * 1024**3
 """Bytes of an archive, and again of all that is in it."""
 MAX_ENTRIES = 250_000
 _KINDS = "tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip"
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-"""How a zip begins, and an empty one."""
-_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
-"""How a Zstandard frame begins, and one to be skipped, which some programs write first (RFC 8878, section 3.1)."""
-_ZSTD_WINDOW_LOG = 27
-"""Window that a frame may ask for, and so memory: 128 MiB, as the program zstd gives unless it is told otherwise."""
-_PIECE = 16 * 1024**2
-"""Bytes of a tar that may be asked for at once: contents are copied piece by piece, but headers read as a whole."""
+_BLOCK = 512
+"""Bytes of a header of a tar."""
+_MAGIC = {
+    "zip": re.compile(rb"PK(\x03\x04|\x05\x06)"),
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    # After the size of the blocks the magic of a block, or of the end of an empty stream.
+    "bzip2": re.compile(rb"BZh[1-9](\x31\x41\x59\x26\x53\x59|\x17\x72\x45\x38\x50\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    # A frame, or one to be skipped, which some programs write first (RFC 8878, section 3.1).
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL),
+}
+"""How each format begins."""
+_WINDOW_LOG = 27
+"""Window that a Zstandard frame may ask for, and so memory: 128 MiB, as the program zstd gives by default."""
+_XZ_MEMORY = 256 * 1024**2
+"""Bytes that the decoder of xz may ask for; `xz -9` needs 65 MiB."""
+_CENTRAL_DIRECTORY = 128 * 1024**2
+"""Bytes of the list of entries at the end of a zip, which is read as a whole."""
+_ENTRY_OF_ZIP = b"PK\x01\x02"
+_ENCRYPTED = 0x1
+"""Bit of a zip's entry (APPNOTE.TXT, section 4.4.4)."""
+_UNIX = 3
+"""System that made an entry of a zip, and so its modes (section 4.4.2)."""
+_LONGEST_LINK = 4096
+"""Bytes of a link's target at most (PATH_MAX)."""
+_DRIVE = re.compile(r"[A-Za-z]:/")
 _NOT_ITS_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE})
-_END_OF_TIME = 2**33
-"""Seconds since the epoch that an entry's time may be at most; archives can claim anything."""
 
 
 def unpack(archive: Path, folder: Path, what: str) -> int:
     """Unpack `archive` (tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip) into `folder`, which is new.
 
-    Returns the time of its newest file, in seconds since the epoch; all files are dated with it, so that what is built
+    Returns the date of its newest file, in seconds since the epoch; all files are dated with it, so that what is built
     does not depend on when it was unpacked. `what` names the archive in errors.
 
     Raises:
         StepError: it is no archive, is too large, or has entries that a build context must not have.
     """
     folder.mkdir(parents=True)
+    budget = _Budget()
     try:
         with archive.open("rb") as file:
-            magic = file.read(4)
-        times = list(_unzip(archive, folder, what) if magic in _ZIP else _untar(archive, folder, what, magic))
-    except (tarfile.FilterError, _HostileError) as error:
+            times = (_unzip if _kind(file) == "zip" else _untar)(file, Tree(folder), budget)
+            newest = within_formats(max(times, default=0))
+    except UnsafeError as error:
         raise _invalid(f"{what} must not be unpacked: {error}") from error
     except (
-        *(tarfile.TarError, zipfile.BadZipFile, _BrokenError),
+        *(tarfile.TarError, zipfile.BadZipFile, DamagedError),
         *(EOFError, zlib.error, lzma.LZMAError, NotImplementedError),
     ) as error:
         raise _invalid(f"{what} cannot be unpacked as {_KINDS}: {error}") from error
-    except (ValueError, KeyError, RecursionError) as error:
-        # tarfile follows hard links to what is not there, or round in circles.
+    except (ValueError, OverflowError, RecursionError) as error:
+        # Names and numbers that nothing can be made of; headers before headers.
         raise _invalid(f"{what} has an entry that cannot be written: {error}") from error
     except OSError as error:
         if error.errno in _NOT_ITS_FAULT:
-            raise
+            raise StepError(
+                Reason.STEP_FAILED, f"{what} could not be unpacked in the pod: {error.strerror}."
+            ) from error
         if error.errno is None:
             # What gzip and bz2 say of their data.
             raise _invalid(f"{what} cannot be unpacked as {_KINDS}: {error}") from error
         raise _invalid(f"{what} has an entry that cannot be written: {error.strerror}") from error
-    newest = min(max([int(time) for time in times], default=0), _END_OF_TIME)
-    date(folder, max(newest, 0))
-    return max(newest, 0)
-
-
-def date(folder: Path, time: int) -> None:
-    """Give `folder` and everything in it the same time, in seconds since the epoch."""
-    for path in (folder, *folder.rglob("*")):
-        os.utime(path, (time, time), follow_symlinks=False)
-
-
-class _HostileError(Exception):
-    """An entry that would leave the folder, or one too many."""
-
-
-class _BrokenError(Exception):
-    """What is compressed is damaged, incomplete, or asks for too much memory."""
+    if budget.is_unused:
+        raise _invalid(f"{what} is empty.")
+    date(folder, newest)
+    return newest
 
 
 class _Budget:
@@ -95,117 +103,167 @@ class _Budget:
     def __init__(self) -> None:
         self._bytes, self._entries = MAX_BYTES, MAX_ENTRIES
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether there was no entry."""
+        return self._entries == MAX_ENTRIES
+
     def spend(self, size: int) -> None:
         self._bytes -= size
         self._entries -= 1
         if self._bytes < 0 or self._entries < 0:
-            raise _HostileError(f"it holds more than {MAX_BYTES // 1024**3} GiB or {MAX_ENTRIES} entries")
+            raise _too_much()
+
+
+def _too_much() -> UnsafeError:
+    return UnsafeError(f"it holds more than {MAX_BYTES // 1024**3} GiB or {MAX_ENTRIES} entries")
+
+
+def _kind(file: BinaryIO) -> str:
+    """Return the format of an archive by its beginning: `tar` where it is of none that has a magic."""
+    head = file.read(_BLOCK)
+    file.seek(0)
+    try:
+        # A tar has its magic not at the beginning, where the name of a file stands, which may look like anything.
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return next((kind for kind, magic in _MAGIC.items() if magic.match(head)), "tar")
+    return "tar"
+
+
+def _untar(file: BinaryIO, tree: Tree, budget: _Budget) -> Iterator[float]:
+    with _decompressed(file) as stream:
+        yield from untar(stream, tree, budget.spend)
 
 
 @contextmanager
-def _tar(archive: Path, magic: bytes) -> Iterator[tarfile.TarFile]:
-    """Open a tar, however it is compressed. tarfile would do that too, and read any header into memory."""
-    with _decompressed(archive, magic) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
-        yield tar
+def _decompressed(file: BinaryIO) -> Iterator[Stream]:
+    match _kind(file):
+        case "gzip":
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield stream
+        case "bzip2":
+            with bz2.BZ2File(file) as stream:
+                yield stream
+        case "xz":
+            yield io.BufferedReader(_Xz(file), CHUNK)
+        case "zstd":
+            yield from _unzstd(file)
+        case _:
+            yield file
 
 
-@contextmanager
-def _decompressed(archive: Path, magic: bytes) -> Iterator[io.BufferedIOBase]:
-    plain = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
-    if not _ZSTD.fullmatch(magic):
-        with plain.get(magic[:2], io.FileIO)(archive) as stream:
-            yield stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream)
-        return
+def _unzstd(file: BinaryIO) -> Iterator[Stream]:
     # Loaded for such archives only.
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415
     else:
         from backports import zstd  # noqa: PLC0415
-    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
     try:
-        with zstd.open(archive, options=window) as stream:
+        with zstd.open(file, options=window) as stream:
             yield stream
     except zstd.ZstdError as error:
-        raise _BrokenError(str(error)) from error
+        raise DamagedError(str(error)) from error
 
 
-class _Bounded(io.BufferedIOBase):
-    """What a stream decompresses to, in pieces that fit into memory; how many there may be is for the budget."""
+class _Xz(io.RawIOBase):
+    """Decompresses xz within `_XZ_MEMORY`, which `lzma.LZMAFile` cannot be told."""
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self._stream = stream
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder: lzma.LZMADecompressor | None = None
 
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= _PIECE:
-            raise _HostileError(f"it has a header of more than {_PIECE // 1024**2} MiB")
-        return self._stream.read(size)
+    def readable(self) -> bool:
+        return True
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(offset, whence)
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast("bytearray", buffer)).cast("B")
+        while True:
+            data = b""
+            if self._decoder is None or self._decoder.eof:
+                data = self._beginning()
+                if not data:
+                    return 0
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            elif self._decoder.needs_input and not (data := self._file.read(CHUNK)):
+                raise EOFError("the compressed data is incomplete")
+            if found := self._decoder.decompress(data, len(view)):
+                view[: len(found)] = found
+                return len(found)
 
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
-def _untar(archive: Path, folder: Path, what: str, magic: bytes) -> Iterator[float]:
-    budget = _Budget()
-    with _tar(archive, magic) as tar:
-        found = False
-        for member in tar:
-            found = True
-            budget.spend(max(member.size, 0))
-            if member.name.startswith("/"):
-                # The filter would make it a relative path, silently.
-                raise _HostileError(f"{member.name!r} is an absolute path")
-            tar.extract(member, folder, filter="data")
-            if member.isfile():
-                yield member.mtime
-        if not found:
-            raise _invalid(f"{what} is empty.")
+    def _beginning(self) -> bytes:
+        """Return the beginning of the next stream after its padding, or nothing at the end."""
+        data = self._decoder.unused_data if self._decoder else b""
+        while not (data := data.lstrip(b"\0")):
+            if not (data := self._file.read(CHUNK)):
+                break
+        return data
 
 
-def _unzip(archive: Path, folder: Path, what: str) -> Iterator[float]:
-    budget, root = _Budget(), folder.resolve()
-    with zipfile.ZipFile(archive) as zipped:
-        if not zipped.infolist():
-            raise _invalid(f"{what} is empty.")
+def _unzip(file: BinaryIO, tree: Tree, budget: _Budget) -> Iterator[float]:
+    with zipfile.ZipFile(cast("BinaryIO", _ZipFile(file))) as zipped:
         for info in zipped.infolist():
             budget.spend(info.file_size)
-            mode = info.external_attr >> 16
-            path = PurePosixPath(info.filename.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0:1]:
-                raise _HostileError(f"{info.filename!r} leads out of it")
-            target = folder / path
-            if not target.parent.resolve().is_relative_to(root):
-                raise _HostileError(f"{info.filename!r} leads out of it through a link")
-            if info.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if stat.S_ISLNK(mode):
-                _link(zipped, info, target, root)
+            name = info.filename.replace("\\", "/")
+            if _DRIVE.match(name):
+                raise UnsafeError(f"{info.filename!r} is an absolute path")
+            if info.flag_bits & _ENCRYPTED:
+                raise UnsafeError(f"{info.filename!r} is encrypted: make the archive without a password")
+            if info.compress_type == zipfile.ZIP_LZMA:
+                raise UnsafeError(f"{info.filename!r} is compressed with LZMA: use deflate, as other zips do")
+            mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
+            if name.endswith("/"):
+                tree.folder(name, mode or 0o755)
+            elif stat.S_ISLNK(mode):
+                tree.symlink(name, _target(zipped, info))
             elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
-                _write(zipped, info, target, executable=bool(mode & 0o100))
-                yield datetime(*info.date_time, tzinfo=UTC).timestamp()
+                tree.file(name, _content(zipped, info), mode or 0o644)
+                yield _time(info)
             else:
-                raise _HostileError(f"{info.filename!r} is neither a file, a folder nor a link")
+                raise UnsafeError(f"{info.filename!r} is neither a file, a folder nor a link")
+        tree.finish()
 
 
-def _link(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, root: Path) -> None:
-    to = zipped.read(info).decode()
-    if not (target.parent / to).resolve().is_relative_to(root) or PurePosixPath(to).is_absolute():
-        raise _HostileError(f"the link {info.filename!r} leads out of it")
-    target.unlink(missing_ok=True)
-    target.symlink_to(to)
+class _ZipFile:
+    """What zipfile reads from; it reads the list of entries as a whole, however long that is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes of the file, which for a list of entries are not too many."""
+        if size > _CENTRAL_DIRECTORY:
+            raise _too_much()
+        data = self._file.read(size)
+        # Each of them becomes an object: more than are allowed would fill the memory before one can be counted.
+        if data.startswith(_ENTRY_OF_ZIP) and data.count(_ENTRY_OF_ZIP) > MAX_ENTRIES:
+            raise _too_much()
+        return data
 
 
-def _write(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, *, executable: bool) -> None:
-    if target.is_symlink():
-        target.unlink()
-    with zipped.open(info) as source, target.open("wb") as file:
+def _target(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    if info.file_size > _LONGEST_LINK:
+        raise UnsafeError(f"the link {info.filename!r} has a target of more than {_LONGEST_LINK} bytes")
+    return zipped.read(info).decode(errors="surrogateescape")
+
+
+def _content(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    with zipped.open(info) as source:
         # zipfile reads no more than the size that the entry claims, which is what was counted.
-        shutil.copyfileobj(source, file)
-    target.chmod(0o755 if executable else 0o644)
+        while chunk := source.read(CHUNK):
+            yield chunk
+
+
+def _time(info: zipfile.ZipInfo) -> float:
+    """Return the time of an entry; programs that know none write zeros, which is no date."""
+    try:
+        return datetime(*info.date_time, tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0
 
 
 def _invalid(message: str) -> StepError:

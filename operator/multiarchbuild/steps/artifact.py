@@ -12,7 +12,7 @@ from typing import Any
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.oci.client import Client
-from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError, UnreachableError
+from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError, RejectedError, UnreachableError
 
 from .credentials import registry_keychain
 from .download import save
@@ -85,5 +85,7 @@ def _failure(error: RegistryError, image: str) -> StepError:
                 Reason.REGISTRY_UNREACHABLE,
                 f"{error}. Check the host in source.oci.image, and that pods may connect to it.",
             )
+        case RejectedError():
+            return StepError(Reason.REGISTRY_REFUSED, f"Pulling {image} was refused: {error}. {_HINT}.")
         case _:
             return StepError(Reason.REGISTRY_ERROR, f"Pulling {image} failed: {error}.")

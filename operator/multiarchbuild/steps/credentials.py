@@ -1,13 +1,17 @@
 """The Secrets of a run, as the kubelet has mounted them. A Secret that does not exist is an empty folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from multiarchbuild.api import mounts as paths
+from multiarchbuild.api.names import NameRef
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.oci.credentials import Credentials, InvalidConfigError, Keychain
+from multiarchbuild.oci.names import Repository
+from multiarchbuild.plan.logins import logins
 
 from .errors import StepError
 from .mounts import Mounts
@@ -33,22 +37,64 @@ class BearerToken:
     value: str = field(repr=False)
 
 
-def registry_keychain(mounts: Mounts) -> Keychain:
-    """Return the credentials in the Secrets of output.secretRefs.
+def registry_keychain(mounts: Mounts, destination: int | None = None) -> Keychain:
+    """Return the credentials in the Secrets of output.secretRefs, or in those of one of output.destinations.
 
     Raises:
-        StepError: a Secret is missing or is no kubernetes.io/dockerconfigjson.
+        StepError: a Secret is missing or is not a kubernetes.io/dockerconfigjson.
     """
     configs = []
-    for index, ref in enumerate(mounts.inputs.spec.output.secret_refs):
-        where = f"output.secretRefs[{index}]"
-        text = _read(mounts, f"{paths.DOCKER}/{index}", _DOCKER_CONFIG_KEY, ref.name, where)
+    folder = paths.DOCKER if destination is None else f"{paths.DESTINATIONS}/{destination}"
+    for index, ref in enumerate(_docker_refs(mounts, destination)):
+        where = f"{_docker_field(destination)}[{index}]"
+        text = _read(mounts, f"{folder}/{index}", _DOCKER_CONFIG_KEY, ref.name, where)
         try:
             Keychain.load([text])
         except InvalidConfigError as error:
             raise _invalid(ref.name, where, f"{_DOCKER_CONFIG_KEY}: {error}") from error
         configs.append(text)
-    return Keychain.load(configs)
+    keychain = Keychain.load(configs)
+    if any(logins(mounts.inputs.spec)):
+        # Not at the top: most builds have no identity.
+        from .identities import exchanges  # noqa: PLC0415
+
+        return keychain.with_exchanges(exchanges(mounts, destination))
+    return keychain
+
+
+def registry_credentials(
+    mounts: Mounts, keychain: Keychain, repository: Repository, destination: int | None = None
+) -> Credentials | None:
+    """Return the credentials for `repository`, or None when there are none; `keychain` is that of `destination`.
+
+    Raises:
+        StepError: there are, but they cannot be used, or are in the credential store of another machine.
+    """
+    refs, host = _docker_refs(mounts, destination), repository.registry
+    named = _docker_field(destination)
+    try:
+        found = keychain.find(repository)
+    except InvalidConfigError as error:
+        name, where = refs[error.config].name, f"{named}[{error.config}]"
+        raise _invalid(name, where, f"{_DOCKER_CONFIG_KEY}: {error}") from error
+    if found is None and (helper := keychain.missing_helper(repository)):
+        names = ", ".join(repr(ref.name) for ref in refs)
+        raise StepError(
+            Reason.SECRET_INVALID,
+            f"The Secrets of {named} ({names}) leave the credentials of {host} to the credential helper "
+            f"{helper!r}, a program of the machine where they were made. Make one with user and password: kubectl "
+            f"create secret docker-registry NAME --docker-server={host} --docker-username=… --docker-password=….",
+        )
+    return found
+
+
+def _docker_refs(mounts: Mounts, destination: int | None) -> Sequence[NameRef]:
+    output = mounts.inputs.spec.output
+    return output.secret_refs if destination is None else output.destinations[destination].secret_refs
+
+
+def _docker_field(destination: int | None) -> str:
+    return "output.secretRefs" if destination is None else f"output.destinations[{destination}].secretRefs"
 
 
 def git_credentials(mounts: Mounts) -> tuple[str, str] | BearerToken | None:
@@ -91,7 +137,7 @@ def git_ssh(mounts: Mounts) -> SshCredentials:
         raise _invalid(
             name,
             where,
-            f"it needs `{_KNOWN_HOSTS}`, without which nobody knows whom the key is shown: add what `ssh-keyscan "
+            f"it needs `{_KNOWN_HOSTS}`, which proves the identity of the server: add what `ssh-keyscan "
             f"{host}` prints, once compared with what the server's operators publish; it has {_list(keys)}",
         )
     return SshCredentials(

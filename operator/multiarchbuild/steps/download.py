@@ -10,7 +10,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.oci.http import cause
+from multiarchbuild.oci.http import cause, connections
 
 from .archive import MAX_BYTES
 from .errors import FOR_ALL, StepError, certificate_error
@@ -42,9 +42,7 @@ def download(mounts: Mounts, url: str, digest: str, file: Path, *, headers: Mapp
     Raises:
         StepError: it cannot be had, is too large, or is something else.
     """
-    http = urllib3.PoolManager(
-        retries=_RETRY, timeout=urllib3.Timeout(connect=10, read=60), ca_certs=ca_file(mounts), num_pools=2
-    )
+    http = connections(ca_file(mounts), retries=_RETRY, timeout=urllib3.Timeout(connect=10, read=60), num_pools=2)
     try:
         response = http.request("GET", url, headers=dict(headers), preload_content=False)
         if response.status != HTTPStatus.OK:

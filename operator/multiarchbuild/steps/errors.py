@@ -3,7 +3,14 @@
 import re
 
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.oci.errors import DeniedError, NotFoundError, RegistryError, UnreachableError
+from multiarchbuild.oci.errors import (
+    DeniedError,
+    ImmutableTagError,
+    NotFoundError,
+    RegistryError,
+    RejectedError,
+    UnreachableError,
+)
 
 
 class StepError(Exception):
@@ -14,6 +21,8 @@ class StepError(Exception):
         self.reason = reason
         self.message = message
         self.log_tail = log_tail
+        self.record = b""
+        """`api.record.BuilderRecord` as JSON, of a build that had begun."""
 
 
 _UNTRUSTED = re.compile(
@@ -38,27 +47,39 @@ def certificate_error(said: str, where: str, *, doing: str = "") -> StepError | 
     if _UNKNOWN_CA.search(said):
         remedy = f"If a CA of your own has signed it, let the operator's policy name that CA in {where}"
     else:
-        remedy = "Who runs that server has to give it a valid certificate for this name"
+        remedy = "Ask the server's operator to install a valid certificate for this name"
     return StepError(Reason.CERTIFICATE_UNTRUSTED, f"{doing}{said.rstrip('.')}. {remedy}.")
 
 
-def push_error(error: RegistryError, image: str) -> StepError:
-    """Return how a step fails that cannot write to `image`."""
+def push_error(error: RegistryError, image: str, field: str = "output") -> StepError:
+    """Return how a step fails that cannot write to `image`; `field` of the spec names it and its Secrets."""
     match error:
         case DeniedError():
             return StepError(
                 Reason.PUSH_DENIED,
-                f"Pushing to {image} was denied: {error}. Name a Secret in output.secretRefs whose credentials may "
-                "push to this repository.",
+                f"Pushing to {image} was denied: {error}. Name a Secret in {field}.secretRefs whose credentials may "
+                f"pull from this repository and push to it, or give {field}.identity the rights.",
             )
         case NotFoundError():
             return StepError(
-                Reason.PUSH_DENIED, f"{image} does not exist ({error}): create the repository, or correct output.image."
+                Reason.PUSH_DENIED,
+                f"{image} does not exist ({error}): create the repository, or correct {field}.image.",
             )
         case UnreachableError():
             return certificate_error(str(error), FOR_REGISTRY) or StepError(
                 Reason.REGISTRY_UNREACHABLE,
-                f"{error}. Check the host in output.image, and that pods may connect to it.",
+                f"{error}. Check the host in {field}.image, and that pods may connect to it.",
+            )
+        case ImmutableTagError():
+            return StepError(
+                Reason.REGISTRY_REFUSED,
+                f"The image is pushed, but {error}: choose another tag, or allow overwriting in the registry.",
+            )
+        case RejectedError():
+            return StepError(
+                Reason.REGISTRY_REFUSED,
+                f"Pushing to {image} was refused: {error}. Another try would be refused too: correct {field}.image or "
+                "output.tags, or what the registry allows (a proxy, a read-only repository, a size limit).",
             )
         case _:
             return StepError(Reason.REGISTRY_ERROR, f"Pushing to {image} failed: {error}.")

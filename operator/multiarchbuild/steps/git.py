@@ -9,16 +9,18 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Source
 from multiarchbuild.api.source import GitSource
+from multiarchbuild.oci.proxies import Proxies
 
 from . import git_errors, ssh
-from .archive import date
 from .credentials import BearerToken, git_credentials, git_ssh
 from .errors import StepError
 from .mounts import Mounts
@@ -30,8 +32,18 @@ _CONNECT_TIMEOUT = 10.0
 _STALL = {"GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "30"}
 """Less than 1000 bytes a second for 30 seconds is a server that has stopped answering."""
 _SHA256_COMMIT = re.compile("[0-9a-f]{64}")
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = "mismatched algorithms: client sha1; server sha256"
 _NO_UNADVERTISED = "does not allow request for unadvertised object"
+
+
+class Wanted(StrEnum):
+    """How much of a commit is fetched, as git's filter of what is left out."""
+
+    COMMIT = "tree:0"
+    TREES = "blob:none"
+    """Names of files, and what tells their contents apart."""
+    FILES = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +77,13 @@ def _init(remote: Remote, object_format: str) -> None:
     _git(remote, "remote", "add", "origin", remote.source.url)
 
 
-def fetch(remote: Remote, ref: str, *, history_only: bool) -> Source:
-    """Fetch the commit behind `ref` and return it; without its files when `history_only`.
+def fetch(remote: Remote, ref: str, *, wanted: Wanted) -> Source:
+    """Fetch the commit behind `ref`, with as much of it as is `wanted`, and return it. Servers may send all.
 
     Raises:
         StepError: there is no such ref or commit, the server refuses, or it cannot be reached.
     """
-    only = ["--filter=tree:0"] if history_only else []
+    only = [f"--filter={wanted}"] if wanted else []
     if _SHA256_COMMIT.fullmatch(ref):
         # In a repository of SHA-1 it would be the name of a branch.
         _init(remote, "sha256")
@@ -89,30 +101,73 @@ def fetch(remote: Remote, ref: str, *, history_only: bool) -> Source:
 
 def _fetch(remote: Remote, ref: str, only: list[str]) -> str:
     """Fetch `ref` and return what names it in the local repository."""
+    *before, last = _names(ref)
+    for name in before:
+        try:
+            return _fetch_name(remote, name, only)
+        except StepError as error:
+            if error.reason is not Reason.GIT_REF_NOT_FOUND:
+                raise
+    return _fetch_name(remote, last, only)
+
+
+def _names(ref: str) -> list[str]:
+    """Return what `ref` may mean on the server, the first that exists counts.
+
+    Of a branch and a tag with the same name it is the branch, as for `git checkout` and `docker buildx build URL#ref`.
+    `git fetch` would take the tag.
+    """
+    if ref == "HEAD" or ref.startswith("refs/") or _COMMIT.fullmatch(ref):
+        return [ref]
+    return [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"]
+
+
+def _fetch_name(remote: Remote, name: str, only: list[str]) -> str:
     try:
-        _git(remote, "fetch", "--quiet", "--no-tags", "--depth=1", *only, "origin", ref)
+        _git(remote, "fetch", "--quiet", "--no-tags", "--depth=1", *only, "origin", name)
     except StepError as error:
         if _NO_UNADVERTISED not in error.log_tail:
             raise
         # The server hands out tips only: a commit behind them comes with all history.
         _git(remote, "fetch", "--quiet", "--tags", *only, "origin", "+refs/heads/*:refs/remotes/origin/*")
-        return ref
+        return name
     return "FETCH_HEAD"
 
 
-def check_out(remote: Remote, source: Source) -> None:
-    """Leave the files of `source` in the remote's folder: submodules and LFS too, no `.git`, dated by the commit."""
+def tree(remote: Remote, source: Source) -> Iterator[tuple[str, str]]:
+    """Yield each file of a commit that was fetched with its trees: its path, its mode and the name of its content."""
     assert source.commit is not None
-    assert source.time is not None
+    for line in _git(remote, "ls-tree", "-r", "-z", "--full-tree", source.commit).split("\0"):
+        if line:
+            what, _, path = line.partition("\t")
+            yield path, what
+
+
+def check_out(remote: Remote, source: Source) -> None:
+    """Leave the files of `source` in the remote's folder: submodules and LFS too, but `.git` only where asked for."""
+    assert source.commit is not None
     _git(remote, "checkout", "--quiet", "--detach", source.commit)
     if (remote.folder / ".gitmodules").is_file():
         _git(remote, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", "--jobs=4")
+    if remote.source.keep_git_dir:
+        _forget_when(remote)
+        return
     for path in list(remote.folder.rglob(".git")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    date(remote.folder, source.time)
+
+
+def _forget_when(remote: Remote) -> None:
+    """Leave nothing in `.git` that says when and where it was fetched: COPY would make other layers each time.
+
+    The index of a checkout holds times and inodes of its files. One that was read from a tree holds none, and git looks
+    at the files themselves.
+    """
+    _git(remote, "read-tree", "HEAD")
+    _git(remote, "submodule", "--quiet", "foreach", "--recursive", "git read-tree HEAD")
+    (remote.folder / ".git" / "FETCH_HEAD").unlink(missing_ok=True)
 
 
 def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
@@ -120,6 +175,7 @@ def _environment(mounts: Mounts, source: GitSource) -> dict[str, str]:
     config = {
         "init.defaultBranch": "main",
         "core.hooksPath": os.devnull,
+        "core.logAllRefUpdates": "false",
         "protocol.version": "2",
         "submodule.recurse": "false",
         # `required`: without git-lfs, or without its server, there is an error and never a file of pointers.
@@ -184,7 +240,7 @@ def _ssh_command(mounts: Mounts, source: GitSource) -> str:
 
 def _check_host(url: str) -> None:
     parts = urlsplit(url)
-    if any(os.environ.get(name) for name in (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY")):
+    if Proxies.read(os.environ).of(url):
         return
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     try:
@@ -210,5 +266,5 @@ def _git(remote: Remote, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise git_errors.failure(remote.source, arguments, done.stderr)
+        raise git_errors.failure(remote.source, arguments, done.stderr, code=done.returncode, folder=remote.folder)
     return done.stdout

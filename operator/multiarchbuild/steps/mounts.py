@@ -15,6 +15,8 @@ class Mounts:
     """Where everything is; `root` is `/` in a pod."""
 
     root: Path = Path("/")
+    handed: Path | None = None
+    """Where the inputs of the run are that a kept builder was handed; by default they are in its ConfigMap."""
 
     def at(self, path: str) -> Path:
         """Return where the absolute path `path` of `api.mounts` is."""
@@ -23,7 +25,12 @@ class Mounts:
     @cached_property
     def inputs(self) -> Inputs:
         """What all steps of the run have in common."""
-        return Inputs.model_validate_json((self.at(paths.INPUTS) / paths.INPUTS_FILE).read_bytes())
+        return Inputs.model_validate_json((self.inputs_folder / paths.INPUTS_FILE).read_bytes())
+
+    @property
+    def inputs_folder(self) -> Path:
+        """Folder with INPUTS_FILE and the inline files."""
+        return self.handed or self.at(paths.INPUTS)
 
     @property
     def work(self) -> Path:

@@ -68,5 +68,5 @@ def _check(key: Path) -> None:
     )
     if done.returncode:
         if "passphrase" in done.stderr:
-            raise UnusableKeyError("the key has a passphrase, which nobody could type in: store one without")
+            raise UnusableKeyError("the key has a passphrase: use a key without one")
         raise UnusableKeyError("it is not a private key as ssh-keygen writes them")

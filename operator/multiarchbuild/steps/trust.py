@@ -18,16 +18,20 @@ def ca_file(mounts: Mounts) -> str | None:
     return _together(mounts, "ca.crt", [own]) if own.is_file() else None
 
 
+def registry_cas(mounts: Mounts) -> dict[str, Path]:
+    """Return the bundles with the CAs of single registries by their hosts, in their canonical form."""
+    found = {
+        canonical_host(registry.host): mounts.at(paths.INPUTS) / paths.REGISTRY_CA_FILE.format(number)
+        for number, registry in enumerate(mounts.inputs.registries)
+    }
+    return {host: file for host, file in found.items() if file.is_file()}
+
+
 @cache
 def registry_ca_file(mounts: Mounts, *hosts: str) -> str | None:
     """Return such a file for the registries at `hosts`, which may have CAs of their own."""
     wanted = {canonical_host(host) for host in hosts}
-    own = [
-        mounts.at(paths.INPUTS) / paths.REGISTRY_CA_FILE.format(number)
-        for number, registry in enumerate(mounts.inputs.registries)
-        if canonical_host(registry.host) in wanted
-    ]
-    present = [file for file in own if file.is_file()]
+    present = [file for host, file in registry_cas(mounts).items() if host in wanted]
     if not present:
         return ca_file(mounts)
     for_all = mounts.at(paths.INPUTS) / paths.CA_FILE

@@ -132,7 +132,16 @@ PROGRAMS: tuple[Program, ...] = (
         optional=True,
     ),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", optional=True),
+    Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", optional=True),
     Program("promcheck", "promcheck", "localcluster/promcheck", optional=True),
+    # What verifies signatures: cosign's library and containers/image's.
+    Program(
+        "sigcheck",
+        "sigcheck",
+        "localcluster/sigcheck",
+        tags=("containers_image_openpgp", "exclude_graphdriver_btrfs", "exclude_graphdriver_devicemapper"),
+        optional=True,
+    ),
     # GitOps tools, for the tests that let them judge a build.
     Program("kstatus", "kstatus", "localcluster/kstatus", optional=True),
     Program("kustomize-controller", "kustomize-controller", "github.com/fluxcd/kustomize-controller", optional=True),

@@ -15,12 +15,13 @@ from multiarchbuild.api.results import (
     Failure,
     Published,
     PublishedPlatform,
+    PushedImage,
     Resolved,
     Source,
     dump,
     load,
 )
-from multiarchbuild.api.status import SourceStatus
+from multiarchbuild.api.status import PlatformStatus, SourceStatus
 
 ANY = st.characters(codec="utf-8")
 # Escapes and characters of four bytes: what makes an encoded text longer than the text.
@@ -44,6 +45,9 @@ RESULTS = (
     st.builds(Resolved, source=SOURCES)
     | st.builds(
         Built, digest=DIGESTS, cache=st.builds(CacheUse, hits=SIZES, total=SIZES), source_time=st.none() | SIZES
+    )
+    | st.builds(
+        Built, digest=DIGESTS, warnings=st.lists(st.text("abc ()0", max_size=limits.WARNING), max_size=5).map(tuple)
     )
     | st.builds(Published, digest=DIGESTS, tags=TAGS, platforms=PLATFORMS, signature=st.none() | DIGESTS)
 )
@@ -88,6 +92,19 @@ def test_no_more_of_a_failure_is_cut_than_must_be(text: str, log: str) -> None:
     spare = MAX_BYTES - len(dump(failure))
     assert read == failure or spare < len(json.dumps("\x00"))
     assert read.message == failure.message or not read.log_tail
+
+
+@given(st.lists(TEXT, max_size=9))
+def test_warnings_leave_room_for_what_was_built(warnings: list[str]) -> None:
+    images = tuple(PushedImage(platform=name, digest=f"sha256:{'f' * 64}") for name in SUPPORTED[: limits.PLATFORMS])
+    built = Built(digest=f"sha256:{'f' * 64}", images=images, warnings=tuple(warnings))
+    message = dump(built)
+    assert len(message) <= MAX_BYTES
+    read = load(message.decode())
+    assert isinstance(read, Built)
+    assert read.images == images
+    assert read.warnings == built.warnings[: len(read.warnings)]
+    assert PlatformStatus(platform="linux/amd64", warnings=read.warnings)
 
 
 def test_a_byte_that_is_no_text_does_no_harm() -> None:

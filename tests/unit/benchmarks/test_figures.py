@@ -2,7 +2,7 @@
 
 from benchmarks.contestant import phases
 from benchmarks.pods import ended
-from benchmarks.report import Comparison, Sample, Spread, document, markdown, ratio
+from benchmarks.report import Comparison, Goal, Sample, Spread, document, goals, markdown, ratio
 from benchmarks.watch import Event
 from benchmarks.workload import Case
 
@@ -47,6 +47,19 @@ def test_tables_and_document() -> None:
     cases = document(samples, contestants, [COMPARISON], {"cpus": 2})["cases"]
     assert cases["cold"]["phases"]["operator"] == {"built": 12.0, "published": 1.0}
     assert cases["changed"]["ratios"] == {"operator / raw pods": None}
+
+
+def test_a_goal_is_met_or_missed_by_how_much() -> None:
+    samples = [sample(0, "raw pods", 10), sample(0, "operator", 12)]
+    wanted = [Goal("cold", Case.COLD, COMPARISON, most) for most in (1.2, 1.0)] + [
+        Goal("changed", Case.CHANGED, COMPARISON, 1.0)
+    ]
+    rows = [line for line in goals(samples, wanted) if line.startswith("| cold")]
+    assert rows == [
+        "| cold | operator / raw pods | 1.2 | 1.20 (1.20-1.20) | met |",
+        "| cold | operator / raw pods | 1.0 | 1.20 (1.20-1.20) | missed by 20% |",
+    ]
+    assert not any("changed" in line for line in goals(samples, wanted))
 
 
 def test_a_pod_has_ended_when_its_step_has() -> None:

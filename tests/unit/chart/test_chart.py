@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from hack import chart_readme
 from multiarchbuild import __version__
+from multiarchbuild.api.identity import Aws, Azure, Google, Identities
+from multiarchbuild.api.nodes import PROFILE_FILE, PROFILE_LABEL, PROFILE_VERSION
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Mode, Result
 from multiarchbuild.controller.metrics import Metrics
-from multiarchbuild.plan.policy import Emulation, Images, Policy
+from multiarchbuild.plan.pod_policy import Injection, PodMetadata, StepResources, VolumeSizes
+from multiarchbuild.plan.policy import Emulation, Images, Policy, PollingPolicy, RootlessPolicy
+from multiarchbuild.plan.proxy import ProxyPolicy
+from multiarchbuild.plan.tenants import Nodes, Tenant
+from multiarchbuild.plan.tracing import Tracing
 from multiarchbuild.qemu.architectures import ARCHITECTURES
 
 CHART = chart_readme.CHART
@@ -52,17 +59,49 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
 def test_the_schema_knows_every_field_of_the_policy() -> None:
     policy = SCHEMA["properties"]["policy"]["properties"]
-    images, emulation = policy["images"]["properties"], policy["emulation"]["properties"]
-    for model, known in ((Policy, policy), (Images, images), (Emulation, emulation)):
-        assert {field.alias for field in model.model_fields.values()} == known.keys()
+    models: dict[str, type[BaseModel]] = {
+        "images": Images,
+        "emulation": Emulation,
+        "stepResources": StepResources,
+        "podMetadata": PodMetadata,
+        "polling": PollingPolicy,
+        "volumes": VolumeSizes,
+        "proxy": ProxyPolicy,
+        "identities": Identities,
+        "rootless": RootlessPolicy,
+        "tracing": Tracing,
+    }
+    assert _names(Policy) == policy.keys()
+    for field, model in models.items():
+        assert _names(model) == _resolved(policy[field])["properties"].keys()
+    providers: dict[str, type[BaseModel]] = {"aws": Aws, "google": Google, "azure": Azure}
+    for provider, each in providers.items():
+        assert _names(each) == policy["identities"]["properties"][provider]["properties"].keys()
+    tenant = policy["tenants"]["items"]["properties"]
+    assert _names(Tenant) == tenant.keys()
+    for field in ("placement", "signing"):
+        assert _names(Nodes) == _resolved(tenant[field])["properties"].keys()
+    assert policy["injection"]["enum"] == list(Injection)
+
+
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return found
+
+
+def _names(model: type[BaseModel]) -> set[str | None]:
+    return {field.alias for field in model.model_fields.values()}
+
+
+FREE = {".policy", ".livenessProbe", ".readinessProbe", ".resources", ".qemu.resources", ".profile.resources"}
+"""Values that are of Kubernetes, or of the operator."""
 
 
 def _paths(values: dict[str, Any], schema: dict[str, Any], parent: str = "") -> list[str]:
     """Return where values and schema differ, as far down as the schema names keys."""
-    if "$ref" in schema:
-        schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    schema = _resolved(schema)
     known = schema.get("properties")
-    if known is None or parent in {".policy", ".livenessProbe", ".readinessProbe", ".resources", ".qemu.resources"}:
+    if known is None or parent in FREE:
         return []
     found = [f"{parent}.{key}" for key in set(values) ^ (set(known) - {"global"})]
     assert schema["additionalProperties"] is False, parent
@@ -94,6 +133,12 @@ def _series() -> dict[str, set[str]]:
             labels = set(collector._labelnames) | ({"le"} if suffix == "_bucket" else set())  # type: ignore[attr-defined]
             found[collector._name + suffix] = labels  # type: ignore[attr-defined]
     return found
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    dashboard = json.loads((CHART / "dashboard.json").read_text(encoding="utf-8"))
+    shown = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    assert [family.name for family in Metrics().registry.collect() if family.name not in shown] == []
 
 
 def test_dashboard_and_alerts_use_only_series_and_labels_that_exist() -> None:
@@ -139,3 +184,11 @@ def test_every_alert_says_what_it_is_and_what_to_do() -> None:
         assert 'job="multiarchbuild-metrics"' in alert["expr"], "the chart replaces it by its own"
     names = [alert["alert"] for alert in ALERTS]
     assert len(names) == len(set(names))
+
+
+def test_the_chart_and_the_operator_know_one_profile() -> None:
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
+    assert f'{{{{- define "multiarchbuild.profileVersion" -}}}}\n{PROFILE_VERSION}\n' in helpers
+    template = (CHART / "templates" / "profile.yaml").read_text(encoding="utf-8")
+    assert f"'{PROFILE_LABEL}'" in template
+    assert f'"{PROFILE_FILE.replace(PROFILE_VERSION, "%s")}"' in template

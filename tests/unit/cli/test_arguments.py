@@ -107,9 +107,49 @@ def test_a_context_that_is_not_there_is_named_with_those_that_are(nowhere: Path,
     }
     (nowhere / "config").write_text(json.dumps(config), encoding="utf-8")
     assert exit_code(["list", "--kubeconfig", "config", "--context", "two"]) == 2
-    assert "there is no context 'two': name one with --context; config has one" in capsys.readouterr().err
+    assert "config has no context 'two': name one with --context; contexts: one" in capsys.readouterr().err
     assert exit_code(["list", "--kubeconfig", "config"]) == 4
     assert "the API server does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-n", "team-a", "--context", "one", "list"],
+        ["list", "-n", "team-a", "--context", "one"],
+        ["--context=one", "list", "--namespace=team-a"],
+    ],
+)
+def test_options_of_the_cluster_stand_before_or_after_the_command(argv: Sequence[str]) -> None:
+    parser, _ = commands()
+    read = parser.parse_args(argv)
+    assert (read.command, read.namespace, read.context) == ("list", "team-a", "one")
+
+
+@pytest.mark.parametrize(("text", "duration"), [("5", 5.0), ("0", 0.0), ("1m30s", 90.0)])
+def test_request_timeouts_are_written_as_for_kubectl(text: str, duration: float) -> None:
+    parser, _ = commands()
+    assert parser.parse_args(["list", "--request-timeout", text]).request_timeout == duration
+
+
+@pytest.mark.parametrize("form", ["table", "jsonpath", "jsonpath=", "json=x", "wide"])
+def test_an_unknown_form_is_refused_with_those_that_are_known(form: str, capsys: Output) -> None:
+    assert exit_code(["status", "app", "-o", form]) == 2
+    assert "is not one of name, json, yaml, jsonpath=TEMPLATE" in capsys.readouterr().err
+
+
+def test_a_group_is_impersonated_with_a_user_only(capsys: Output) -> None:
+    assert exit_code(["list", "--as-group", "dev"]) == 2
+    assert "--as-group needs --as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [command.name for command in commands()[1] if command.name != "build"])
+def test_the_help_of_a_command_fits_a_screen(command: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert exit_code([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40, len(lines)
+    assert max(map(len, lines)) <= 100
 
 
 def test_a_dry_run_prints_what_would_be_applied_and_talks_to_nobody(nowhere: Path, capsys: Output) -> None:

@@ -27,16 +27,37 @@ def test_commands_come_with_what_they_do() -> None:
     assert answer(["sta"]) == "status\tshow where a build stands: platforms, conditions, messages\n:4\n"
 
 
+SHARED = (*("--as", "--as-group", "--as-uid", "--context", "--kubeconfig", "--namespace", "--request-timeout"),)
+"""Options that every command that asks the cluster has, and that may stand before it."""
+
+
+def test_options_before_the_command() -> None:
+    assert offered("--") == sorted(SHARED)
+    assert offered("-n", "team-a", "lis") == ["list"]
+    assert offered("--namespace=team-a", "status", "--foll") == ["--follow"]
+    assert offered("-n", "team-a", "list", "-o", "ya") == ["yaml"]
+
+
+def test_reasons_are_offered_to_explain() -> None:
+    assert offered("explain", "NoB") == ["NoBuilder"]
+
+
+def test_a_key_press_loads_no_slow_library() -> None:
+    words = "import sys; from multiarchbuild.cli import complete; complete.answer(['sta']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert not {"kubernetes", "pydantic", "rich", "urllib3"} & set(done.stdout.split())
+
+
 def test_options_of_a_command() -> None:
-    assert offered("list", "--") == [
-        *("--all-namespaces", "--context", "--kubeconfig", "--namespace", "--output"),
-    ]
+    assert offered("list", "--") == sorted([*SHARED, "--all-namespaces", "--output", "--selector", "--watch"])
     assert "--no-follow" in offered("build", ".", "--no-")
     assert offered("nonsense", "--") == []
 
 
 def test_values_of_an_option() -> None:
-    assert offered("list", "-o", "") == ["json", "wide", "yaml"]
+    assert offered("list", "-o", "") == ["json", "jsonpath=", "name", "wide", "yaml"]
+    # A template follows without a space.
+    assert answer(["list", "-o", "jsonp"]).endswith(":6\n")
     assert offered("build", "--progress", "p") == ["plain"]
     assert offered("build", "--platform", "linux/amd64,linux/arm6") == [
         *("linux/amd64,linux/arm64", "linux/amd64,linux/arm64/v8")

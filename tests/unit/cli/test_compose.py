@@ -16,7 +16,7 @@ BOTH = ("linux/amd64,linux/arm64",)
 def spec(**options: Any) -> dict[str, Any]:
     made = manifest(Options(**{"tags": ["r.test/team/app:v1"], "platforms": BOTH, **options}), SOURCE)
     # What the models refuse the API server would too.
-    Spec.model_validate(made["spec"])
+    Spec.model_validate(made["spec"], extra="forbid")
     return dict(made["spec"])
 
 
@@ -48,6 +48,9 @@ def test_every_option_has_its_field() -> None:
         signing_secret="cosign-key",
         provenance="max",
         sbom=True,
+        compression="zstd,level=3,force=true",
+        format="index",
+        destinations=["mirror.test/app,secret=mirror,secret=other", "user/app"],
         cache=False,
         environment={"FROM_ENV": "yes"},
     )
@@ -57,6 +60,12 @@ def test_every_option_has_its_field() -> None:
         "annotations": {"a.b": "d"},
         "secretRefs": [{"name": "pull"}],
         "signing": {"secretRef": {"name": "cosign-key"}},
+        "compression": {"type": "Zstd", "level": 3, "force": True},
+        "format": "Index",
+        "destinations": [
+            {"image": "mirror.test/app", "secretRefs": [{"name": "mirror"}, {"name": "other"}]},
+            {"image": "docker.io/user/app"},
+        ],
     }
     assert found["attestations"] == {"provenance": "max", "sbom": True}
     assert found["build"] == {
@@ -67,7 +76,7 @@ def test_every_option_has_its_field() -> None:
         "contexts": {"base": "docker-image://r.test/base:1"},
         "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "key"}}],
     }
-    assert found["cache"] == {"mode": "disabled"}
+    assert found["cache"] == {"import": False}
 
 
 def test_a_request_is_an_annotation() -> None:
@@ -96,17 +105,34 @@ def test_an_image_without_registry_is_of_docker_hub() -> None:
         ({"tags": ["r.test/a:"]}, "write registry/name:tag"),
         ({"platforms": []}, "name the platforms with --platform"),
         ({"platforms": ["linux/amd46"]}, "platform 'linux/amd46' is not supported"),
-        ({"args": ["NOT_SET"]}, "there is no variable NOT_SET in the environment; write NOT_SET=value"),
+        ({"args": ["NOT_SET"]}, "the environment has no variable NOT_SET: write NOT_SET=value"),
         ({"args": ["=x"]}, "write NAME=value"),
         ({"labels": ["=x"]}, "write name=value"),
         ({"secrets": ["id=npm,src=/root/.npmrc"]}, "cannot read files of this machine"),
         ({"secrets": ["id=npm,secret=token"]}, "write id=ID,secret=NAME/KEY"),
-        ({"name": "No"}, "'No' is no name for an object"),
+        ({"name": "No"}, "'No' is not a valid Kubernetes name"),
+        ({"compression": "lz4"}, "--compression lz4: write gzip, zstd, estargz, uncompressed, and after it ,level=N"),
+        ({"compression": "zstd,level=high"}, "--compression zstd,level=high: write"),
+        ({"destinations": ["mirror.test/app:1"]}, "--destination mirror.test/app:1: write registry/name without a tag"),
+        ({"destinations": ["mirror.test/app,name=x"]}, "--destination mirror.test/app,name=x: write"),
     ],
 )
 def test_a_mistake_says_what_to_write(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         spec(**{"environment": {}, **options})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gzip", {"type": "Gzip"}),
+        ("zstd,compression-level=22", {"type": "Zstd", "level": 22}),
+        ("estargz,force-compression=false", {"type": "Estargz", "force": False}),
+        ("uncompressed", {"type": "Uncompressed"}),
+    ],
+)
+def test_compression_is_written_as_for_buildx(text: str, expected: dict[str, Any]) -> None:
+    assert spec(compression=text)["output"]["compression"] == expected
 
 
 def test_platforms_come_in_lists_and_one_by_one() -> None:

@@ -34,7 +34,7 @@ def test_paths_are_ignored_as_by_moby(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("!\n", "'!' stands alone"),
+        ("!\n", "'!' needs a pattern"),
         ("a[b\n", "bracket that is not closed"),
         ("a\\\n", "ends with a backslash"),
         # moby reads it as any digit, which nobody means.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from multiarchbuild.cli.errors import UsageError
-from multiarchbuild.cli.pack import Context, Packed, pack
+from multiarchbuild.cli.pack import Context, Packed, pack, source_date
 
 
 def write(root: Path, **files: str) -> Path:
@@ -67,6 +67,18 @@ def test_modes_and_links_stay_owners_and_times_go(tmp_path: Path) -> None:
     assert {(entry.uid, entry.gid, entry.uname, entry.mtime) for entry in entries.values()} == {(0, 0, "", 0)}
 
 
+def test_files_have_the_date_of_the_source_where_the_environment_names_one(tmp_path: Path) -> None:
+    write(tmp_path, Dockerfile="FROM scratch\n", src__a="a")
+    to = io.BytesIO()
+    pack(Context.open(tmp_path, "Dockerfile"), to, time=source_date({"SOURCE_DATE_EPOCH": "1700000000"}))
+    with tarfile.open(fileobj=io.BytesIO(to.getvalue())) as tar:
+        assert {entry.mtime for entry in tar} == {1_700_000_000}
+    assert [source_date(environment) for environment in ({}, {"SOURCE_DATE_EPOCH": ""})] == [0, 0]
+    for wrong in ("yesterday", "-1", "1.5", "9" * 12):
+        with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+            source_date({"SOURCE_DATE_EPOCH": wrong})
+
+
 def test_what_is_ignored_is_left_out_but_for_what_the_builder_reads(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -75,6 +87,17 @@ def test_what_is_ignored_is_left_out_but_for_what_the_builder_reads(tmp_path: Pa
     )
     _, content = packed(tmp_path)
     assert sorted(names(content)) == [".dockerignore", "Dockerfile", "src", "src/a"]
+
+
+def test_a_repository_is_left_out_unless_asked_for(tmp_path: Path) -> None:
+    write(
+        tmp_path, **{"Dockerfile": "", ".git__HEAD": "", "lib__.git": "gitdir: ../.git/modules/lib", ".gitignore": ""}
+    )
+    _, content = packed(tmp_path)
+    assert names(content) == [".gitignore", "Dockerfile", "lib"]
+    context = Context.open(tmp_path, "Dockerfile", keep_git_dir=True)
+    assert [*context.entries()] == [".git", ".git/HEAD", ".gitignore", "Dockerfile", "lib", "lib/.git"]
+    assert not context.leaves_git_out
 
 
 def test_an_exception_below_an_ignored_folder_brings_its_folders_along(tmp_path: Path) -> None:

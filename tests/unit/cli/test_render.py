@@ -122,6 +122,33 @@ def test_status_has_a_row_for_each_platform_then_conditions() -> None:
     ]
 
 
+def test_status_says_whether_kept_builders_were_used_and_what_has_changed() -> None:
+    document = running()
+    run = document["status"]["run"]
+    run["comparison"] = {"digest": "sha256:1", "changed": "busybox:1.36 is another"}
+    run["platforms"][0]["builder"] = "Kept"
+    shown = text(tables.status(Build(document), {}, NOW))
+    assert "Changed:   busybox:1.36 is another" in shown
+    rows = [line.split()[-1] for line in shown if line.startswith(("linux/", "PLATFORM"))]
+    assert rows == ["BUILDER", "Kept", "-"]
+
+
+def test_status_says_what_started_a_run_and_what_the_image_is_built_from() -> None:
+    document = running()
+    cause = "MultiArchBuild base has published another image"
+    parents = [{"name": "base", "ref": "r.test/team/base@sha256:1"}]
+    document["status"]["run"] |= {"trigger": "ParentPublished", "cause": cause, "parents": parents}
+    document["status"]["image"] = {
+        "ref": "r.test/team/app@sha256:2",
+        "digest": "sha256:2",
+        "bases": ["docker.io/library/busybox:1.36@sha256:3"],
+    }
+    shown = text(tables.status(Build(document), {}, NOW))
+    assert f"Cause:         {cause}" in shown
+    assert "Built from:    base, r.test/team/base@sha256:1" in shown
+    assert "Base images:   docker.io/library/busybox:1.36@sha256:3" in shown
+
+
 def test_what_a_failed_platform_said_last_is_shown() -> None:
     document = running()
     document["status"]["run"] |= {"result": "Failed", "finishedAt": "2026-01-01T00:02:00Z"}
@@ -135,6 +162,17 @@ def test_what_a_failed_platform_said_last_is_shown() -> None:
     assert "7c1f09ab Failed (SpecChanged, 2m00s)" in shown[1]
     assert any("Failed: BuildFailed" in line for line in shown)
     assert shown[-3:] == ["linux/arm64: make failed", "  one", "  two"]
+
+
+def test_a_warning_is_shown_once_for_all_platforms() -> None:
+    document = running()
+    document["status"]["run"]["platforms"][0]["warnings"] = ["A: x (line 2)", "B: y (line 3)"]
+    document["status"]["run"]["platforms"][1]["warnings"] = ["A: x (line 2)"]
+    assert text(tables.status(Build(document), {}, NOW))[-3:] == [
+        "",
+        "Warning: A: x (line 2) (linux/amd64, linux/arm64)",
+        "Warning: B: y (line 3) (linux/amd64)",
+    ]
 
 
 @pytest.mark.parametrize("width", [60, 100])

@@ -8,7 +8,7 @@ import pytest
 from multiarchbuild.api.source import FluxKind
 from multiarchbuild.controller.flux import Follower, Ref, Sources
 from multiarchbuild.controller.kube import Forbidden, Kind, Kube, KubeError, NotFound, Transient
-from multiarchbuild.controller.watch import Key, Watcher
+from multiarchbuild.controller.watch import Key
 from tests.unit.plan.world import FLUX, INLINE, build, flux_object
 
 KEY = Key("team-a", "app")
@@ -90,19 +90,20 @@ async def test_an_operator_without_flux_asks_nothing() -> None:
     assert server.asked == []
 
 
-class Streams:
-    """A watcher that does as it is told."""
+class Watches:
+    """What is being watched."""
 
-    def __init__(self, started: list["Streams"], kind: FluxKind) -> None:
-        self.kind, self.stopped = kind, False
-        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        started.append(self)
+    def __init__(self) -> None:
+        self.begun: list[FluxKind] = []
+        self.going: set[FluxKind] = set()
 
-    def start(self) -> asyncio.Future[BaseException | None]:
-        return self.ended
-
-    def stop(self, _: float) -> None:
-        self.stopped = True
+    async def __call__(self, kind: FluxKind) -> None:
+        self.begun.append(kind)
+        self.going.add(kind)
+        try:
+            await asyncio.Future()
+        finally:
+            self.going.remove(kind)
 
 
 class Discovery:
@@ -119,34 +120,28 @@ class Discovery:
 
 
 async def test_kinds_are_watched_as_they_come_and_go() -> None:
-    started: list[Streams] = []
-    discovery = Discovery()
-    follower = Follower(cast("Kube", discovery), lambda kind: cast("Watcher", Streams(started, kind)))
-    await follower.look()
-    assert started == []
+    watches, discovery = Watches(), Discovery()
+    follower = Follower(cast("Kube", discovery), watches)
+
+    async def look() -> None:
+        await follower.look()
+        await asyncio.sleep(0)
+
+    await look()
+    assert watches.begun == []
     discovery.plurals = frozenset({"gitrepositories", "buckets", "helmcharts"})
-    await follower.look()
-    await follower.look()
-    assert {streams.kind for streams in started} == {FluxKind.GIT_REPOSITORY, FluxKind.BUCKET}
+    await look()
+    await look()
+    assert sorted(watches.begun) == [FluxKind.BUCKET, FluxKind.GIT_REPOSITORY]
     discovery.plurals = Transient("away")
-    await follower.look()
-    assert not any(streams.stopped for streams in started), "what is not known is no reason to stop"
+    await look()
+    assert watches.going == set(watches.begun), "what is not known is no reason to stop"
     discovery.plurals = frozenset({"gitrepositories"})
-    await follower.look()
-    assert {streams.kind for streams in started if streams.stopped} == {FluxKind.BUCKET}
-    assert len(started) == 2
-
-
-async def test_streams_that_end_are_opened_anew() -> None:
-    started: list[Streams] = []
-    discovery = Discovery("buckets")
-    follower = Follower(cast("Kube", discovery), lambda kind: cast("Watcher", Streams(started, kind)))
-    await follower.look()
-    started[0].ended.set_result(RuntimeError("404 page not found"))
-    await follower.look()
-    assert len(started) == 2
+    await look()
+    assert watches.going == {FluxKind.GIT_REPOSITORY}
     running = asyncio.create_task(follower.run())
     await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait({running})
-    assert started[1].stopped
+    await asyncio.sleep(0)
+    assert watches.going == set()

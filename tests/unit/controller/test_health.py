@@ -40,3 +40,12 @@ async def test_a_taken_address_is_an_error() -> None:
     with pytest.raises(OSError, match="in use"):
         await serve(Health(), Metrics().registry, "127.0.0.1", port)
     await server.cleanup()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+async def test_without_a_host_it_serves_ipv4_and_ipv6(address: str) -> None:
+    port = free_port()
+    server = await serve(Health(), Metrics().registry, "", port)
+    async with aiohttp.ClientSession(f"http://{address}:{port}") as session, session.get("/healthz") as healthz:
+        assert healthz.status == 200
+    await server.cleanup()

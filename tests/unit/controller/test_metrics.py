@@ -1,6 +1,11 @@
 """What a status write counts, and that it counts it once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
+
+import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
@@ -14,7 +19,11 @@ from multiarchbuild.api.status import (
     Status,
     Trigger,
 )
+from multiarchbuild.controller.memory import limit_bytes
 from multiarchbuild.controller.metrics import Metrics
+from multiarchbuild.plan.build_summary import BuildSummary
+from multiarchbuild.plan.cluster import ClusterView
+from multiarchbuild.plan.policy import Concurrency, Policy, PollingPolicy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -86,3 +95,36 @@ def test_a_run_that_moves_into_the_history_is_not_counted_twice() -> None:
     metrics.status_written(Status(run=run("a", None, Phase.SUCCEEDED)), ended)
     metrics.status_written(ended, Status(run=run("b", None, Phase.RUNNING), history=(entry,)))
     assert value(metrics, "mab_builds_total", result="Succeeded", reason="Succeeded") == 1
+
+
+def test_what_waits_within_the_limits_of_the_policy_is_told() -> None:
+    metrics, view = Metrics(), ClusterView(Concurrency(cluster=1))
+    metrics.show_waiting(view, Policy(polling=PollingPolicy(concurrent=7)))
+    build = BuildSummary("ns", "a", "1", START, running=False, waiting_since=START, image="i", tags=frozenset())
+    view.store(build)
+    view.store(replace(build, name="b", uid="2"))
+    view.store(replace(build, name="c", uid="3", waiting_since=None, polling=True))
+    names = ("mab_builds_queued", "mab_source_checks", "mab_source_checks_limit")
+    assert [value(metrics, name) for name in names] == [2, 1, 7]
+
+
+def test_memory_is_told() -> None:
+    used = value(Metrics(), "mab_memory_bytes")
+    assert used is not None
+    assert 2**20 < used < 2**34
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "bytes_"),
+    [
+        ("memory.max", "536870912\n", 2**29),
+        ("memory.max", "max\n", inf),
+        ("memory/memory.limit_in_bytes", "536870912\n", 2**29),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", inf),
+        ("something/else", "1", inf),
+    ],
+)
+def test_the_limit_of_memory_is_that_of_the_container(tmp_path: Path, name: str, text: str, bytes_: float) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert limit_bytes(tmp_path) == bytes_

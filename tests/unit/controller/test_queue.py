@@ -187,31 +187,132 @@ async def test_a_worker_that_is_cancelled_while_it_waits_loses_no_key() -> None:
     assert (await asyncio.wait_for(queue.get(), 1)).key == ("a", "x")
 
 
+def failed(queue: KeyedQueue[Key], key: Key, seconds: float) -> None:
+    """Take a key and give it back as one that failed."""
+    queue.add(key)
+    assert take(queue)
+    queue.retry(key, at_least=seconds)
+    queue.done(key)
+
+
+def test_an_event_does_not_shorten_a_back_off() -> None:
+    time = Time()
+    queue = queue_at(time)
+    failed(queue, ("a", "x"), 60)
+    for _ in range(59):
+        queue.add(("a", "x"))
+        time.move(1)
+        assert taken_keys(queue) == []
+    time.move(1)
+    assert taken_keys(queue) == [("a", "x")]
+
+
+def test_an_event_during_the_look_that_fails_does_not_shorten_its_back_off() -> None:
+    time = Time()
+    queue = queue_at(time)
+    queue.add(("a", "x"))
+    assert take(queue)
+    queue.add(("a", "x"))
+    queue.retry(("a", "x"), at_least=60)
+    queue.done(("a", "x"))
+    assert taken_keys(queue) == []
+    time.move(60)
+    assert taken_keys(queue) == [("a", "x")]
+
+
+@pytest.mark.parametrize("during_the_look", [True, False])
+def test_what_is_urgent_overrides_a_back_off(during_the_look: bool) -> None:  # noqa: FBT001
+    queue = queue_at(Time())
+    queue.add(("a", "x"))
+    assert take(queue)
+    if during_the_look:
+        queue.add(("a", "x"), urgent=True)
+        queue.add(("a", "x"))
+    queue.retry(("a", "x"), at_least=60)
+    queue.done(("a", "x"))
+    if not during_the_look:
+        queue.add(("a", "x"), urgent=True)
+    assert taken_keys(queue) == [("a", "x")]
+    assert queue.retry(("a", "x")) == FIRST_RETRY, "it begins from the start again"
+
+
+def test_the_oldest_key_tells_how_far_behind_the_workers_are() -> None:
+    time = Time()
+    queue = queue_at(time)
+    assert queue.oldest == 0
+    queue.add(("a", "x"))
+    time.move(5)
+    queue.add(("b", "y"))
+    assert (len(queue), queue.oldest) == (2, 5)
+    assert take(queue)
+    assert (len(queue), queue.oldest) == (1, 0)
+
+
 KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"))
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Whatever is added is taken afterwards, by one worker at a time."""
+    """Whatever is added is taken afterwards, by one worker at a time, and not before its back-off is over."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time = Time()
         self.queue = queue_at(self.time)
         self.owed: set[Key] = set()
+        self.urgent: set[Key] = set()
         self.timers: dict[Key, float] = {}
+        self.soon: dict[Key, int] = {}
+        self.not_before: dict[Key, float] = {}
         self.working: set[Key] = set()
+
+    def ready(self) -> set[Key]:
+        return {key for key in self.owed - self.working if self.not_before.get(key, 0) <= self.time.now}
 
     @rule(key=KEYS)
     def add(self, key: Key) -> None:
         self.queue.add(key)
         self.owed.add(key)
 
-    @rule(key=KEYS, seconds=st.integers(1, 20))
+    @rule(key=KEYS)
+    def add_urgent(self, key: Key) -> None:
+        self.queue.add(key, urgent=True)
+        self.owed.add(key)
+        if key in self.working:
+            self.urgent.add(key)
+        else:
+            self.not_before.pop(key, None)
+
+    @rule(key=KEYS, seconds=st.integers(1, 200))
     def add_after(self, key: Key, seconds: int) -> None:
         self.queue.add_after(key, seconds)
-        self.timers[key] = self.time.now + seconds
+        if self.not_before.get(key, 0) > self.time.now:
+            self.timers.pop(key, None)
+            self.owed.add(key)
+        else:
+            self.timers[key] = self.time.now + seconds
 
-    @rule(seconds=st.integers(1, 10))
+    @rule(key=KEYS, seconds=st.integers(1, 200))
+    def add_within(self, key: Key, seconds: int) -> None:
+        self.queue.add_within(key, seconds)
+        if key in self.working:
+            self.soon[key] = min(seconds, self.soon.get(key, seconds))
+        else:
+            self._within(key, seconds)
+
+    def _within(self, key: Key, seconds: int) -> None:
+        if key not in self.ready():
+            at = max(self.time.now + seconds, self.not_before.get(key, 0))
+            self.timers[key] = min(at, self.timers.get(key, at))
+
+    # Longer than the longest of the queue's own, so that the model needs none of its rules.
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), seconds=st.integers(int(LONGEST_RETRY), 2 * int(LONGEST_RETRY)))
+    def fail(self, data: st.DataObject, seconds: int) -> None:
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        assert self.queue.retry(key, at_least=seconds) == seconds
+        self.timers[key] = self.not_before[key] = self.time.now + seconds
+
+    @rule(seconds=st.integers(1, 100))
     def move(self, seconds: int) -> None:
         self.time.move(seconds)
         due = {key for key, at in self.timers.items() if at <= self.time.now}
@@ -222,12 +323,12 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self) -> None:
         taken = take(self.queue)
         if taken is None:
-            assert self.owed <= self.working
+            assert not self.ready()
             return
-        assert taken.key in self.owed
-        assert taken.key not in self.working
+        assert taken.key in self.ready()
         self.owed.remove(taken.key)
         self.timers.pop(taken.key, None)
+        self.not_before.pop(taken.key, None)
         self.working.add(taken.key)
 
     @precondition(lambda self: self.working)
@@ -236,11 +337,75 @@ class QueueMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.working)))
         self.queue.done(key)
         self.working.remove(key)
+        soon = self.soon.pop(key, None)
+        if key in self.urgent:
+            self.urgent.remove(key)
+            self.not_before.pop(key, None)
+        if soon is not None and key not in self.owed:
+            self._within(key, soon)
 
     @invariant()
-    def ready_is_what_is_owed_and_not_worked_on(self) -> None:
-        assert len(self.queue) == len(self.owed - self.working)
+    def ready_is_what_is_owed_and_neither_worked_on_nor_backing_off(self) -> None:
+        assert len(self.queue) == len(self.ready())
 
 
-QueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+QueueMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestQueueMachine = QueueMachine.TestCase
+
+
+KEY = ("a", "x")
+
+
+def test_what_has_begun_goes_before_what_has_not_and_namespaces_still_take_turns() -> None:
+    time, begun = Time(), {("a", "2"), ("b", "1"), ("a", "3")}
+    queue = KeyedQueue[Key](
+        group=lambda key: key[0],
+        call_later=time.call_later,
+        clock=lambda: time.now,
+        begun=lambda key: key in begun,
+    )
+    for key in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("c", "1")]:
+        queue.add(key)
+    order = []
+    while (taken := take(queue)) is not None:
+        order.append(taken.key)
+        queue.done(taken.key)
+    assert order == [("a", "2"), ("b", "1"), ("a", "3"), ("a", "1"), ("c", "1")]
+
+
+def test_what_can_wait_a_moment_is_looked_at_together() -> None:
+    time = Time()
+    queue = queue_at(time)
+    queue.add_after(KEY, 3600)
+    queue.add_within(KEY, 0.5)
+    time.move(0.3)
+    queue.add_within(KEY, 0.5)
+    assert take(queue) is None, "it does not come before"
+    time.move(0.2)
+    assert take(queue) == Taken(KEY, 0.0), "nor later for the second time"
+    queue.add_within(KEY, 0.5)
+    queue.add_after(KEY, 3600)
+    queue.done(KEY)
+    time.move(0.5)
+    assert take(queue) is not None, "what comes during a look is not lost with the timer that the look sets"
+    queue.done(KEY)
+    queue.add_within(KEY, 0.5)
+    queue.add(KEY)
+    assert take(queue) is not None
+    queue.done(KEY)
+    time.move(60)
+    assert take(queue) is None, "it was looked at meanwhile"
+
+
+def test_what_can_wait_a_moment_does_not_shorten_a_back_off() -> None:
+    time = Time()
+    queue = queue_at(time)
+    queue.add(KEY)
+    assert take(queue)
+    delay = queue.retry(KEY, at_least=10)
+    queue.add_within(KEY, 0.5)
+    queue.done(KEY)
+    time.move(delay - 0.1)
+    assert take(queue) is None
+    time.move(0.1)
+    assert take(queue)

@@ -1,62 +1,132 @@
-"""Statuses for specs that can't be read and children that were refused."""
+"""Specs that can't be read, and when the API server is asked again for what it refused."""
 
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from multiarchbuild.api.conditions import Condition
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.api.status import RunStatus, Status, Trigger
-from multiarchbuild.controller.refused import MESSAGE, invalid_spec, pod_rejected
-
-BEFORE, NOW = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-RUN = RunStatus(id="r", trigger=Trigger.SPEC_CHANGED, inputs="i", started_at=BEFORE)
-OLD = Status(
-    observed_generation=1,
-    run=RUN,
-    conditions=tuple(
-        Condition(type=kind, status=value, reason="X", observed_generation=1, last_transition_time=BEFORE)
-        for kind, value in (("Ready", "False"), ("Reconciling", "True"), ("Succeeded", "True"))
-    ),
+from multiarchbuild.api.status import Status
+from multiarchbuild.controller.refused import (
+    REFUSED_SECONDS,
+    WORDS_SECONDS,
+    Refusals,
+    invalid_spec,
 )
+from multiarchbuild.plan.not_created import NotCreated
+from tests.unit.controller.test_queue import Time
+from tests.unit.plan.world import GIT, POLLED, START, World, manifest, spec
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def conditions(status: Status) -> dict[str, tuple[str, str]]:
     return {condition.type: (condition.status, condition.reason) for condition in status.conditions}
 
 
-def test_a_refused_pod_stalls_the_build_and_keeps_what_was_there() -> None:
-    status = pod_rejected(OLD, "p-1", 'pods "p-1" is forbidden: violates PodSecurity "restricted"', 2, NOW)
-    assert conditions(status) == {
-        "Ready": ("False", "PodRejected"),
-        "Stalled": ("True", "PodRejected"),
-        "Succeeded": ("True", "X"),
-    }
-    assert status.run == RUN
-    assert status.observed_generation == 2
-    assert "violates PodSecurity" in status.conditions[0].message
-    assert status.conditions[0].last_transition_time == BEFORE, "it was not ready before either"
-    assert status.conditions[1].last_transition_time == NOW
-
-
-def test_a_full_quota_is_waited_for() -> None:
-    status = pod_rejected(Status(), "p-1", 'pods "p-1" is forbidden: exceeded quota: q, requested: …', 1, NOW)
-    assert conditions(status) == {"Ready": ("False", "PodRejected"), "Reconciling": ("True", "PodRejected")}
-
-
-def test_the_same_refusal_again_is_the_same_status() -> None:
-    once = pod_rejected(OLD, "p-1", "no", 2, BEFORE)
-    assert pod_rejected(once, "p-1", "no", 2, NOW) == once
-
-
-def test_a_webhook_that_answers_with_a_novel() -> None:
-    assert len(pod_rejected(OLD, "p-1", "x" * 100_000, 2, NOW).conditions[0].message) == MESSAGE
-
-
 def test_a_spec_that_cannot_be_read_names_the_field() -> None:
     with pytest.raises(ValidationError) as caught:
-        Spec.model_validate({"platforms": ["linux/amd64"], "source": {}, "output": {"image": 5}})
+        Spec.model_validate(spec(source={"inline": {"files": {"a": "", "a/b": ""}}}))
     status = invalid_spec(Status(), caught.value, 3, NOW)
     assert conditions(status) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
-    assert "output.image" in status.conditions[0].message
+    assert (
+        "source.inline.files: Value error, 'a' cannot be a file and, for 'a/b', a folder"
+        in status.conditions[0].message
+    )
+
+
+def test_the_api_server_is_not_asked_again_too_soon() -> None:
+    time = Time()
+    refusals = Refusals(lambda: time.now)
+    assert refusals.standing("pod") is None
+    assert refusals.refused("pod", "no") == "no"
+    time.move(REFUSED_SECONDS - 1)
+    assert refusals.standing("pod") == "no"
+    assert refusals.standing("another") is None
+    time.move(1)
+    assert refusals.standing("pod") is None
+    refusals.refused("pod", "no")
+    refusals.created("pod")
+    assert refusals.standing("pod") is None
+
+
+def test_other_ids_in_the_same_words_are_the_same_refusal() -> None:
+    time = Time()
+    refusals = Refusals(lambda: time.now)
+    said = refusals.refused("pod", "denied (request 5f6c1f0e-5f3e)")
+    for _ in range(1000):
+        time.move(REFUSED_SECONDS)
+        assert refusals.refused("pod", f"denied (request 7{time.now:.0f})") == said
+
+
+def test_other_words_are_quoted_though_not_at_once() -> None:
+    time = Time()
+    refusals = Refusals(lambda: time.now)
+    quoted = set()
+    for number in range(int(300 / REFUSED_SECONDS)):
+        word = "abcdefghij"[number]
+        quoted.add(refusals.refused("pod", f"denied by {word}"))
+        time.move(REFUSED_SECONDS)
+    assert 2 <= len(quoted) <= 1 + 300 / WORDS_SECONDS
+
+
+@dataclass
+class Refusing(World):
+    """A cluster whose API server refuses to create some kinds of children, in `words`."""
+
+    kinds: frozenset[str] = frozenset()
+    words: Callable[[int], str] = str
+    asked: int = 0
+    refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.seconds)
+
+    def seconds(self) -> float:
+        return (self.now - START).total_seconds()
+
+    def _create(self, kind: dict[str, dict[str, Any]], created: dict[str, Any]) -> NotCreated:
+        name = created["metadata"]["name"]
+        if created["kind"] not in self.kinds:
+            return super()._create(kind, created)
+        if (standing := self.refusals.standing(name)) is None:
+            self.asked += 1
+            standing = self.refusals.refused(name, f"{name} is forbidden: {self.words(self.asked)}")
+        return NotCreated(refused={name: standing})
+
+
+def random_words(number: int) -> str:
+    """Return words that are never twice the same, of another number each time."""
+    rng = random.Random(number)
+    letters = ["".join(rng.choices("abcdef", k=rng.randint(1, 9))) for _ in range(rng.randint(1, 9))]
+    return f"denied by {' '.join(letters)}"
+
+
+def random_id(number: int) -> str:
+    return f"denied (request {random.Random(number).getrandbits(64):016x})"
+
+
+def two_in_turn(number: int) -> str:
+    return f"denied by webhook {'abc'[number % 3]}"
+
+
+@pytest.mark.parametrize("words", [random_id, random_words, two_in_turn])
+@pytest.mark.parametrize("kind", ["Pod", "ConfigMap"])
+@pytest.mark.parametrize("fields", [{}, {"source": GIT}, {"source": POLLED}, {"platforms": ["linux/amd64"]}])
+def test_a_refusal_costs_five_writes_of_status_in_five_minutes(
+    fields: dict[str, Any], kind: str, words: Callable[[int], str]
+) -> None:
+    world = Refusing(manifest(**fields), kinds=frozenset({kind}), words=words)
+    writes, children = 0, len(world.decide().before)
+    for _ in range(60):
+        # Something makes it look all the time.
+        before = world.resource.get("status")
+        world.reconcile()
+        writes += world.resource["status"] != before
+        world.advance(5)
+    assert 1 <= writes <= 5
+    assert world.asked <= children * 300 / REFUSED_SECONDS

@@ -42,45 +42,45 @@ def test_names_are_camel_case_as_in_kubernetes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("isolatoin: Rootless", "isolatoin: there is no such field, did you mean isolation?"),
-        ("images: {stepp: x}", "images.stepp: there is no such field, did you mean step?"),
-        ("registries: [{host: a}, {host: b, plainHtpp: true}]", "registries[1].plainHtpp: there is no such"),
+        ("isolatoin: Rootless", "isolatoin: unknown field, did you mean isolation?"),
+        ("images: {stepp: x}", "images.stepp: unknown field, did you mean step?"),
+        ("registries: [{host: a}, {host: b, plainHtpp: true}]", "registries[1].plainHtpp: unknown field"),
         (
             "images: {zzz: x}",
-            "images.zzz: there is no such field: use one of step, buildkit, frontend, sbom, pullPolicy",
+            "images.zzz: unknown field: use one of step, buildkit, frontend, sbom, pullPolicy",
         ),
         ("isolation: Docker", "isolation: Input should be 'Rootless', 'UserNamespace' or 'Privileged', not 'Docker'"),
         ("images: {step: ''}", "images.step: String should have at least 1 character, not ''"),
         ("emulation: {allowed: perhaps}", "emulation.allowed: Input should be a valid boolean"),
         ("registries: [{plainHttp: true}]", "registries[0].host: Field required"),
-        ("isolation: Rootless\nisolation: Privileged", "isolation is there twice"),
+        ("isolation: Rootless\nisolation: Privileged", "isolation is set twice"),
         ("caBundle: PEM", "caBundle: holds no certificate that can be read"),
         ("registries: [{host: a}, {host: b, caBundle: PEM}]", "registries[1].caBundle: holds no certificate"),
         ("registries: [{host: https://a}]", "registries[0].host: String should match pattern"),
-        ("registries: [{host: a}, {host: a}]", "registries: a is there twice: write all that is said of it into one"),
+        ("registries: [{host: a}, {host: a}]", "registries: a is listed twice: merge the entries"),
         ("images: {pullPolicy: Sometimes}", "images.pullPolicy: Input should be 'Always', 'IfNotPresent' or 'Never'"),
         ("emulation: {namespaces: []}", "emulation.namespaces: Tuple should have at least 1 item"),
         ("emulation: {namespaces: ['team[ab]']}", "emulation.namespaces[0]: a pattern consists of"),
         ("outputs: [{namespaces: ['*']}]", "outputs[0].registries: Field required"),
         ("outputs: [{namespaces: ['*'], registries: ['r/{name}']}]", "outputs[0].registries[0]: a pattern consists"),
-        ("outputs: [{namespaces: ['*'], registrys: ['r/*']}]", "outputs[0].registrys: there is no such field"),
-        ("cache: {repository: 'r.test/{team}'}", "cache.repository: there is no placeholder {team}: use {namespace}"),
+        ("outputs: [{namespaces: ['*'], registrys: ['r/*']}]", "outputs[0].registrys: unknown field"),
+        ("cache: {repository: 'r.test/{team}'}", "cache.repository: unknown placeholder {team}: use {namespace}"),
         ("cache: {repository: 'R.test/cache'}", "cache.repository: must be registry/repository in lower case"),
         ("cache: {repository: 'cache/{name}'}", "cache.repository: must be registry/repository in lower case"),
-        ("maxResources: {memory: much}", "maxResources.memory: is no quantity: write 500m, 2 or 4Gi, not 'much'"),
-        ("defaultResources: {limits: {cpu: few}}", "defaultResources: limits.cpu is few, which is no quantity"),
+        ("maxResources: {memory: much}", "maxResources.memory: is not a quantity: write 500m, 2 or 4Gi, not 'much'"),
+        ("defaultResources: {limits: {cpu: few}}", "defaultResources: limits.cpu is few, which is not a quantity"),
         (
             "defaultResources: {limits: {memory: 8Gi}}\nmaxResources: {memory: 4Gi}",
             "defaultResources: limits.memory is more than maxResources.memory (4Gi): no build could use it",
         ),
         ("maxTimeout: 2 hours", "maxTimeout: '2 hours' is not a duration: write hours, minutes and seconds"),
-        ("defaultTimeout: 0s", "defaultTimeout: a run needs time: write 90s, 30m or 1h30m"),
+        ("defaultTimeout: 0s", "defaultTimeout: must be longer than 0s: write 90s, 30m or 1h30m"),
         ("defaultTimeout: 2h\nmaxTimeout: 90m", "defaultTimeout: is longer than maxTimeout (90m)"),
         ("concurrency: {cluster: 0}", "concurrency.cluster: Input should be greater than or equal to 1, not 0"),
-        ("concurrency: {namespaces: 2}", "concurrency.namespaces: there is no such field, did you mean namespace?"),
+        ("concurrency: {namespaces: 2}", "concurrency.namespaces: unknown field, did you mean namespace?"),
         ("- a\n- b", "must be a mapping"),
-        ("a: [", "is no valid YAML"),
-        ("a: !!python/object:os.system x", "is no valid YAML"),
+        ("a: [", "is not valid YAML"),
+        ("a: !!python/object:os.system x", "is not valid YAML"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, expected: str) -> None:
@@ -104,6 +104,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert policy.concurrency.namespace == 5
     assert {name for name in Policy.model_fields if getattr(policy, name) == getattr(Policy(), name)} == {
         "ca_bundle",
+        "injection",
         "isolation",
     }
 
@@ -123,3 +124,11 @@ def test_each_mistake_has_its_line(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="cannot be read: No such file"):
         load_policy(tmp_path / "none.yaml")
+
+
+def test_the_password_of_a_proxy_is_refused_and_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, 'proxy: {https: "http://ci:hunter2@proxy.example.com:3128"}')
+    with pytest.raises(PolicyError) as error:
+        load_policy(path)
+    assert "proxy.https must not hold a user or password" in str(error.value).replace(": ", " ")
+    assert "hunter2" not in str(error.value)

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from types import UnionType
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 
 from multiarchbuild.api.scheduling import Resources
 from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.tenants import Nodes
 
 PAGE = Path(__file__).parents[3] / "docs" / "policy.md"
 
@@ -25,7 +27,9 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         yield path
-        kinds = [field.annotation, *get_args(field.annotation)]
+        # What may be left out in favour of another field has the fields of that one.
+        instead = get_origin(field.annotation) is UnionType
+        kinds = [] if instead else [field.annotation, *get_args(field.annotation)]
         for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Resources:
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in {Resources, Nodes}:
                 yield from _fields(kind, f"{path}{'[].' if field.annotation is not kind else '.'}")

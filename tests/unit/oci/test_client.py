@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,10 +12,18 @@ from io import BytesIO
 import pytest
 from urllib3 import HTTPHeaderDict
 
-from multiarchbuild.oci.auth import Authenticator
+from multiarchbuild.oci.auth import Authenticator, challenges
 from multiarchbuild.oci.client import Client, pool
 from multiarchbuild.oci.credentials import Credentials
-from multiarchbuild.oci.errors import DeniedError, NotFoundError, RefusedError, UnreachableError
+from multiarchbuild.oci.errors import (
+    DeniedError,
+    ImmutableTagError,
+    NotFoundError,
+    RefusedError,
+    RegistryError,
+    RejectedError,
+    UnreachableError,
+)
 from multiarchbuild.oci.http import LIMIT, same_origin
 from multiarchbuild.oci.index import MANIFEST, Manifest
 from multiarchbuild.oci.names import Repository
@@ -147,12 +156,107 @@ def test_a_registry_that_is_busy_is_asked_again_when_it_says(serve: Serve) -> No
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(403, DeniedError), (404, NotFoundError), (400, RefusedError), (405, RefusedError)]
+    ("status", "kind"),
+    [
+        *((403, DeniedError), (404, NotFoundError), (501, RefusedError)),
+        *((status, RejectedError) for status in (400, 405, 406, 409, 410, 412, 413, 415, 422)),
+    ],
 )
 def test_errors_keep_the_words_of_the_registry(serve: Serve, status: int, kind: type[Exception]) -> None:
     body = b'{"errors": [{"code": "X", "message": "because"}]}'
     with pytest.raises(kind, match=rf"answered {status} .* to PUT for team/app: because"):
         serve(lambda *_: (status, {}, body)).client().put(Manifest(MANIFEST, RAW), "latest")
+
+
+IMMUTABLE = {
+    "ECR": (
+        400,
+        "The image tag 'latest' already exists in the 'app' repository and cannot be overwritten because the tag",
+    ),
+    "Harbor": (412, "Failed to process request due to 'app:latest' configured as immutable."),
+    "ACR": (405, "The operation is disallowed on this registry: the tag is locked."),
+    "GitLab": (403, "the tag is immutable"),
+    "Quay": (409, "tag is immutable and cannot be updated"),
+}
+
+
+@pytest.mark.parametrize("name", IMMUTABLE)
+def test_a_tag_that_may_not_move_is_named(serve: Serve, name: str) -> None:
+    status, message = IMMUTABLE[name]
+    body = json.dumps({"errors": [{"code": "X", "message": message}]}).encode()
+    registry = serve(lambda *_: (status, {}, body))
+    with pytest.raises(ImmutableTagError, match=r'tag "latest" already exists and is immutable in 127.*/team/app'):
+        registry.client().put(Manifest(MANIFEST, RAW), "latest")
+    assert len(registry.asked) == 1, "it is not tried again"
+    with pytest.raises((RejectedError, DeniedError)) as raised:
+        registry.client().put(Manifest(MANIFEST, RAW), DIGEST)
+    assert not isinstance(raised.value, ImmutableTagError), "a digest is no tag"
+
+
+CHALLENGES = {
+    'Bearer realm="https://a/t",service="s",scope="x"': {
+        "bearer": {"realm": "https://a/t", "service": "s", "scope": "x"}
+    },
+    'Basic realm="r", Bearer realm="https://a/t", service="s"': {
+        "basic": {"realm": "r"},
+        "bearer": {"realm": "https://a/t", "service": "s"},
+    },
+    'Bearer realm="https://a/t",service="s",Basic realm="r"': {
+        "basic": {"realm": "r"},
+        "bearer": {"realm": "https://a/t", "service": "s"},
+    },
+    "BASIC REALM=r": {"basic": {"realm": "r"}},
+    'Basic realm="a \\"b\\", Bearer c", charset=UTF-8': {"basic": {"realm": 'a "b", Bearer c', "charset": "UTF-8"}},
+    "Negotiate, Basic realm=r": {"negotiate": {}, "basic": {"realm": "r"}},
+    'Bearer realm = "https://a/t" , service = s': {"bearer": {"realm": "https://a/t", "service": "s"}},
+    "": {},
+    ',,"': {},
+}
+
+
+@pytest.mark.parametrize("header", CHALLENGES)
+def test_every_challenge_of_a_header_is_read(header: str) -> None:
+    assert challenges(header) == CHALLENGES[header]
+
+
+@pytest.mark.parametrize("several", [True, False], ids=["two headers", "one header"])
+@pytest.mark.parametrize("credentials", [None, Credentials("u", "p")])
+@pytest.mark.parametrize("basic_first", [True, False])
+def test_of_several_ways_to_log_in_the_token_server_is_asked(
+    serve: Serve, credentials: Credentials | None, *, basic_first: bool, several: bool
+) -> None:
+    def script(registry: Registry, _method: str, path: str, headers: HTTPHeaderDict) -> Answer:
+        if path.startswith("/token"):
+            assert "service=s" in path
+            return 200, {}, b'{"token": "t"}'
+        if headers.get("Authorization") == "Bearer t":
+            return 200, {"Content-Type": MANIFEST}, RAW
+        ways = ['Basic realm="r"', f'Bearer realm="http://{registry.host}/token",service="s"']
+        ordered = ways if basic_first else ways[::-1]
+        if several:
+            return 401, {"WWW-Authenticate": ordered[0], "www-authenticate": ordered[1]}, b""
+        return 401, {"WWW-Authenticate": ", ".join(ordered)}, b""
+
+    assert serve(script).client(credentials).get(DIGEST).raw == RAW
+
+
+def test_a_blob_that_is_kept_in_a_store_for_get_only_is_there(serve: Serve) -> None:
+    store = serve(lambda _registry, method, *_: (200 if method == "GET" else 403, {}, RAW))
+    registry = serve(lambda *_: (307, {"Location": f"http://{store.host}/signed?for=GET"}, b""))
+    assert registry.client().has_blob(DIGEST)
+    assert store.asked == []
+    registry.client().put_blob(DIGEST, RAW, len(RAW))
+    assert {asked.partition(" ")[0] for asked in registry.asked} == {"HEAD"}, "it is not sent again"
+    assert registry.client().small_blob(DIGEST) == RAW
+
+
+def test_a_blob_is_not_there_because_the_registry_has_another_path_for_it(serve: Serve) -> None:
+    def script(registry: Registry, _method: str, path: str, _headers: HTTPHeaderDict) -> Answer:
+        if path.startswith("/v2/"):
+            return 308, {"Location": f"http://{registry.host}/other{path}"}, b""
+        return 404, {}, b""
+
+    assert not serve(script).client().has_blob(DIGEST)
 
 
 def test_a_registry_that_is_not_there_is_unreachable() -> None:
@@ -364,3 +468,50 @@ def test_the_store_beside_a_registry_gets_no_credentials(serve: Serve) -> None:
 
     serve(script).client(Credentials("u", "p")).put_blob("sha256:abc", b"x", 1)
     assert seen == [None]
+
+
+def test_tags_come_in_pages(serve: Serve) -> None:
+    def script(_registry: Registry, _method: str, path: str, _headers: HTTPHeaderDict) -> Answer:
+        if "last=b" in path:
+            return 200, {}, b'{"tags": ["c"]}'
+        return 200, {"Link": '</v2/team/app/tags/list?n=1000&last=b>; rel="next"'}, b'{"tags": ["a", "b"]}'
+
+    assert list(serve(script).client().tag_pages()) == [["a", "b"], ["c"]]
+
+
+NEXT = {"Link": '</v2/team/app/tags/list?n=1000&last=a>; rel="next"'}
+NO_LISTS = [
+    (404, b""),
+    (200, b"["),
+    (200, b"{}"),
+    (200, b'{"tags": null}'),
+    (200, b'{"tags": "a"}'),
+    (206, b'{"tags": []}'),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), NO_LISTS)
+@pytest.mark.parametrize("first", [True, False], ids=["the first page", "a later page"])
+def test_what_is_no_list_of_tags_is_not_taken_for_an_empty_one(
+    serve: Serve, status: int, body: bytes, *, first: bool
+) -> None:
+    def script(_: Registry, __: str, path: str, ___: HTTPHeaderDict) -> Answer:
+        return (status, {}, body) if first or "last=a" in path else (200, NEXT, b'{"tags": ["a"]}')
+
+    with pytest.raises(RegistryError):
+        list(serve(script).client().tag_pages())
+
+
+@pytest.mark.parametrize(
+    "link", ['<https://evil.test/v2/team/app/tags/list>; rel="next"', "<?n=1000>; rel=next", "what"]
+)
+def test_more_tags_that_cannot_be_asked_for_are_told(serve: Serve, link: str) -> None:
+    with pytest.raises(RefusedError, match="does not say where the tags of team/app go on"):
+        list(serve(lambda *_: (200, {"Link": link}, b'{"tags": ["a"]}')).client().tag_pages())
+
+
+def test_deleting_what_is_not_there_is_no_error_and_a_refusal_is_one(serve: Serve) -> None:
+    assert not serve(lambda *_: (404, {}, b"")).client().delete(DIGEST)
+    assert serve(lambda *_: (202, {}, b"")).client().delete(DIGEST)
+    with pytest.raises(RejectedError):
+        serve(lambda *_: (405, {}, b"")).client().delete("v1")

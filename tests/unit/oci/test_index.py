@@ -109,3 +109,12 @@ def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
 def test_a_size_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         stored_size({"config": {"size": 5}, "layers": [{"size": -1}]})
+
+
+def test_a_manifest_for_windows_keeps_the_version_that_its_config_names() -> None:
+    windows = Platform.parse("windows/amd64")
+    alone = Manifest(MANIFEST, b"{}")
+    config = {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2527", "os.features": ["win32k"]}
+    assert find_image(alone, windows, config).descriptor["platform"] == config
+    assert find_image(alone, windows, {"os": "windows"}).descriptor["platform"] == windows.descriptor()
+    assert find_image(alone, AMD64).descriptor["platform"] == AMD64.descriptor()

@@ -105,12 +105,12 @@ class Bad:
 
 _PUBLIC = (REAL / "cosign.pub").read_bytes()
 BAD = {
-    "nothing": Bad(b"", "no private key in PEM"),
-    "no PEM": Bad(b"AGE-SECRET-KEY-1", "no private key in PEM"),
-    "bytes": Bad(bytes(range(256)), "no private key in PEM"),
-    "the public key": Bad(_PUBLIC, "no private key in PEM"),
-    "damaged PEM": Bad(pem(P256).replace(b"M", b"-", 3), "no private key in PEM"),
-    "half of it": Bad((REAL / "cosign.key").read_bytes()[:300], "no private key in PEM"),
+    "nothing": Bad(b"", "is not a private key in PEM"),
+    "no PEM": Bad(b"AGE-SECRET-KEY-1", "is not a private key in PEM"),
+    "bytes": Bad(bytes(range(256)), "is not a private key in PEM"),
+    "the public key": Bad(_PUBLIC, "is not a private key in PEM"),
+    "damaged PEM": Bad(pem(P256).replace(b"M", b"-", 3), "is not a private key in PEM"),
+    "half of it": Bad((REAL / "cosign.key").read_bytes()[:300], "is not a private key in PEM"),
     "not JSON": Bad(armoured(b"\x00\x01").encode(), "damaged"),
     "nested deeply": Bad(armoured(b"[" * 100_000).encode(), "damaged"),
     "not base64": Bad(armoured(b"").replace("-----\n", "-----\nAAA=A\n", 1).encode(), "damaged"),
@@ -123,14 +123,14 @@ BAD = {
     "short nonce": Bad(box(cipher={"name": "nacl/secretbox", "nonce": "AAAA"}), "is not the password"),
     "changed ciphertext": Bad(box(ciphertext="AAAA"), "is not the password"),
     "wrong password": Bad(ENCRYPTED, "`cosign.password` is not the password", b"guess"),
-    "no password": Bad(ENCRYPTED, "there is no `cosign.password`", b""),
+    "no password": Bad(ENCRYPTED, "has no `cosign.password`", b""),
     "wrong password, PKCS#8": Bad(pem(P256, PASSWORD), "`cosign.password` is not the password", b"guess"),
-    "no password, PKCS#8": Bad(pem(P256, PASSWORD), "there is no `cosign.password`", b""),
-    "no key inside": Bad(encrypted(b"0\x00", PASSWORD).encode(), "no private key in PKCS#8"),
+    "no password, PKCS#8": Bad(pem(P256, PASSWORD), "has no `cosign.password`", b""),
+    "no key inside": Bad(encrypted(b"0\x00", PASSWORD).encode(), "not contain a private key in PKCS#8"),
     "P-384": Bad(pem(ec.generate_private_key(ec.SECP384R1())), "on the curve secp384r1: use P-256"),
     "a short RSA key": Bad(pem(rsa.generate_private_key(65537, 1024)), "of 1024 bits: use 2048 to 4096"),
-    "DSA": Bad(pem(dsa.generate_private_key(2048)), "of a kind that nobody verifies"),
-    "X25519": Bad(encrypted(pkcs8(x25519.X25519PrivateKey.generate()), PASSWORD).encode(), "that nobody verifies"),
+    "DSA": Bad(pem(dsa.generate_private_key(2048)), "of an unsupported type"),
+    "X25519": Bad(encrypted(pkcs8(x25519.X25519PrivateKey.generate()), PASSWORD).encode(), "of an unsupported type"),
 }
 
 

@@ -106,7 +106,7 @@ def test_of_two_that_write_at_the_same_time_the_one_that_lost_writes_again(store
 
 def test_a_registry_that_keeps_nothing_is_asked_three_times(store: Store) -> None:
     store.lost = lambda _: True
-    with pytest.raises(RefusedError, match=f"does not serve it under {TAG}"):
+    with pytest.raises(RefusedError, match=f"does not return it under {TAG}"):
         store.sign(new_key())
     assert store.puts == 3
 
@@ -130,7 +130,7 @@ def test_a_registry_that_refuses(store: Store) -> None:
 )
 def test_what_else_the_tag_names_is_left_alone(store: Store, media_type: str, content: object) -> None:
     store.manifest = media_type, json.dumps(content).encode()
-    with pytest.raises(RefusedError, match=f"the tag {TAG} names something else than signatures: delete it"):
+    with pytest.raises(RefusedError, match=f"the tag {TAG} does not name signatures: delete the tag"):
         store.sign(new_key())
     assert store.puts == 0
 

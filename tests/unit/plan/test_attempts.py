@@ -44,6 +44,34 @@ def test_a_run_that_needed_more_than_one_try_says_why() -> None:
     assert "(linux/arm64 after BuilderLost; publish after RegistryError)" in (run.message or "")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_try_that_a_killed_operator_has_started_is_a_try(*, fails: bool) -> None:
+    world = World()
+    world.edit(platforms=["linux/amd64"])
+    world.settle()
+    world.fail(world.pod(), Reason.REGISTRY_ERROR, "503")
+    world.settle()
+    world.advance(5)
+    world.reconcile(killed_after=1)
+    world.start(world.pod(attempt=2))
+    world.settle()
+    run = world.status.run
+    assert run
+    assert [(each.attempt, each.reason, each.message) for each in run.platforms] == [(2, Reason.BUILDING, None)]
+    if fails:
+        world.fail(world.pod(attempt=2), Reason.REGISTRY_ERROR, "503")
+        world.settle()
+        world.advance(20)
+        world.settle()
+    world.succeed_all(Role.BUILD)
+    world.settle()
+    world.succeed_all(Role.PUBLISH)
+    world.settle()
+    assert world.status.run
+    assert world.status.run.result is Result.SUCCEEDED
+    assert world.status.run.platforms[0].attempt == 2 + fails
+
+
 @pytest.mark.parametrize("source", [GIT, spec()["source"]])
 def test_only_the_last_tries_are_kept(source: dict[str, object]) -> None:
     world = World()

@@ -37,6 +37,11 @@ def test_the_cache_is_beside_the_image_unless_a_repository_is_named() -> None:
     assert written(cache=named).startswith("cache.example.com/team-a/app:cache-")
 
 
+def test_without_import_it_is_written_and_not_read() -> None:
+    assert written(cache={"import": False}) == written()
+    assert read(cache={"import": False}) == ()
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_a_cache_that_is_used_is_read_and_written(mode: str) -> None:
     assert written(cache={"mode": mode}) in read(cache={"mode": mode})

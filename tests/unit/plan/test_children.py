@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from multiarchbuild.api.platforms import Platform
+from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.children import Ended, Node, Pod, Role, config_map_from, node_from, pod_from
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -38,7 +39,7 @@ def test_a_pod_that_was_just_created() -> None:
         run_id="7c1f09ab",
         attempt=2,
         platforms=(),
-        mode="",
+        mode=Mode("Unknown"),
         source_annotation="",
         built_annotation="",
         created_at=NOON,

@@ -9,8 +9,9 @@ from multiarchbuild.api.conditions import ConditionType
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.status import ImageStatus
+from multiarchbuild.plan.build_summary import summarize
+from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.conflicts import tag_conflict
-from multiarchbuild.plan.others import summarized
 from tests.unit.plan.world import GIT, START, World, build, kstatus
 
 IMAGE = "registry.example.com/team-a/app"
@@ -28,8 +29,7 @@ def named(name: str, namespace: str = "team-a", *, age: int = 0, **output: Any) 
 
 
 def told(own: MultiArchBuild, *others: MultiArchBuild) -> str:
-    condition = tag_conflict(own, [summarized(each) for each in (own, *others)], START)
-    return condition.message if condition else ""
+    return tag_conflict(own, ClusterView(builds=map(summarize, (own, *others))))
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,24 @@ def told(own: MultiArchBuild, *others: MultiArchBuild) -> str:
         # Made in the same second: the uid decides, for both alike.
         (named("b"), named("a"), f"{IMAGE}:latest: also moved by a"),
         (named("a"), named("b"), ""),
-        (named("b"), named("a", "team-b", age=1), "also moved by a build of namespace team-b, which"),
+        (named("b"), named("a", "team-b", age=1), "also moved by a build of another namespace, which"),
         (named("b", tags=["v1"]), named("a", age=1), ""),
         (named("b", image="registry.example.com/other"), named("a", age=1), ""),
         (named("b", tags=["v1", "v2", "v3", "v4"]), named("a", age=1, tags=["v4", "v3", "v2", "v1"]), f"{IMAGE}:v3, …"),
         (named("b", tags=[]), named("a", age=1, tags=[]), ""),
+        # In a further repository of either, or of both.
+        (
+            named("b", image="registry.example.com/b", destinations=[{"image": IMAGE}]),
+            named("a", age=1),
+            f"{IMAGE}:latest: also moved by a, which is older. Change output.tags or the repository of one of the two.",
+        ),
+        (named("b"), named("a", age=1, image="r.test/a", destinations=[{"image": IMAGE}]), f"{IMAGE}:latest: also"),
+        (
+            named("b", image="r.test/b", destinations=[{"image": "r.test/c"}, {"image": "r.test/d"}]),
+            named("a", age=1, image="r.test/a", destinations=[{"image": "r.test/d"}]),
+            "r.test/d:latest: also moved by a",
+        ),
+        (named("b", destinations=[{"image": "r.test/c"}]), named("a", age=1, image="r.test/a"), ""),
         # A tag with a placeholder is known once it was made.
         (named("b", tags=["{shortCommit}"]), named("a", age=1, tags=["{shortCommit}"]), ""),
     ],
@@ -73,7 +86,7 @@ def test_the_oldest_of_several_is_named() -> None:
 
 def test_it_is_a_condition_that_comes_and_goes_and_an_event_that_comes_once() -> None:
     world = World()
-    older = summarized(named("a", age=1))
+    older = summarize(named("a", age=1))
     first = world.reconcile(others=[older])
     assert [event.type for event in first.events if event.reason == Reason.TAG_CONFLICT] == ["Warning"]
     conditions = {entry.type: entry for entry in world.status.conditions}
@@ -86,3 +99,12 @@ def test_it_is_a_condition_that_comes_and_goes_and_an_event_that_comes_once() ->
     assert next(e for e in world.status.conditions if e.type == "TagConflict").last_transition_time == since
     world.reconcile(others=[])
     assert ConditionType.TAG_CONFLICT not in [entry.type for entry in world.status.conditions]
+
+
+def test_a_build_is_found_by_the_repositories_that_it_has_now() -> None:
+    view = ClusterView(builds=[summarize(named("a", age=1, destinations=[{"image": "r.test/c"}]))])
+    assert [each.name for each in view.pushing_to("r.test/c")] == ["a"]
+    view.store(summarize(named("a", age=1, destinations=[{"image": "r.test/d"}])))
+    assert [list(view.pushing_to(name)) == [] for name in ("r.test/c", "r.test/d", IMAGE)] == [True, False, False]
+    view.remove("team-a/a")
+    assert not any(list(view.pushing_to(name)) for name in ("r.test/c", "r.test/d", IMAGE))

@@ -1,5 +1,6 @@
 """Every way a pod ends, from what the API server says of it to what that means."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from multiarchbuild.plan.outcome import START_GRACE, Going, Outcome, outcome
 from tests.unit.plan.world import START, digest_of, timestamp
 
 BUILT = Built(digest=digest_of("image"), cache=CacheUse(hits=1, total=2))
-RESULTS = {
+RESULTS: dict[str, Built | Resolved | Published | Failure] = {
     "built": BUILT,
     "resolved": Resolved(source=Source(commit="1" * 40, ref="main")),
     "published": Published(digest=digest_of("index"), tags=("latest",), platforms=()),
@@ -99,6 +100,26 @@ ENDS: dict[str, tuple[dict[str, Any], bool, Reason, str]] = {
         False,
         Reason.BUILDER_EVICTED,
         "low on resource: memory",
+    ),
+    "evicted for what it wrote": (
+        {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": 'Usage of EmptyDir volume "buildkitd-state" exceeds the limit "100Gi". ',
+        },
+        False,
+        Reason.OUT_OF_DISK,
+        "limits.ephemeral-storage",
+    ),
+    "evicted for what all its containers wrote": (
+        {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi. ",
+        },
+        False,
+        Reason.OUT_OF_DISK,
+        "limits.ephemeral-storage",
     ),
     "evicted, its step killed": (
         {**ended(exit_code=137), "phase": "Failed", "reason": "Evicted", "message": "low on disk"},
@@ -202,10 +223,10 @@ ENDS: dict[str, tuple[dict[str, Any], bool, Reason, str]] = {
         "left no result",
     ),
     "ended with a reason of a newer version": (
-        ended('{"result":{"kind":"failure","reason":"Unheard","message":""}}'),
+        ended('{"result":{"kind":"failure","reason":"Unheard","message":"it is new"}}'),
         False,
-        Reason.STEP_FAILED,
-        "left no result",
+        Reason("Unheard"),
+        "it is new",
     ),
 }
 
@@ -214,7 +235,7 @@ ENDS: dict[str, tuple[dict[str, Any], bool, Reason, str]] = {
 def test_how_a_pod_ends(status: dict[str, Any], reason: Reason, said: str, *, deleting: bool) -> None:
     came = seen(status, deleting=deleting)
     assert isinstance(came, Failure)
-    assert came.reason is reason
+    assert came.reason == reason
     assert said in came.message
     assert "None" not in came.message
 
@@ -331,3 +352,59 @@ def test_what_the_runtime_says_of_a_step_that_it_cannot_start_is_told() -> None:
         reason=Reason.STEP_FAILED,
         message="the step of pod app-b on node n1 could not be started: unable to init seccomp",
     )
+
+
+NONCE = {"name": "MAB_ANSWER_NONCE", "value": "0" * 32}
+
+
+def answered(message: str, status: dict[str, Any] | None = None) -> Outcome:
+    """Return what comes of a pod whose step has said this in its log, and that has this status."""
+    metadata = {
+        "name": "app-1-amd64-1",
+        "uid": "u",
+        "creationTimestamp": AT,
+        "labels": {"multiarch.build/role": "build", "multiarch.build/run": "1", "multiarch.build/attempt": "1"},
+    }
+    running = {"phase": "Running", **containers(step={"running": {"startedAt": AT}})}
+    pod = pod_from({"metadata": metadata, "status": status or running})
+    return outcome(replace(pod, answer=message), START)
+
+
+@pytest.mark.parametrize("kind", ["built", "resolved", "published"])
+def test_a_success_in_the_log_counts_before_its_container_is_seen_to_end(kind: str) -> None:
+    assert answered(dump(RESULTS[kind]).decode()) == RESULTS[kind]
+
+
+def test_what_failed_is_known_when_the_container_has_ended() -> None:
+    """Its log cannot say whether buildkitd was killed for memory."""
+    assert answered(dump(RESULTS["failure"]).decode()) == Going()
+
+
+@pytest.mark.parametrize("message", ["", "{}", "no JSON"])
+def test_what_is_not_a_result_is_no_answer(message: str) -> None:
+    assert answered(message) == Going()
+
+
+def test_the_termination_message_wins_over_the_log() -> None:
+    other = replace_digest(BUILT, "another")
+    assert answered(dump(other).decode(), ended(dump(BUILT).decode(), 0, "Completed")) == BUILT
+    killed = answered(dump(BUILT).decode(), ended("", 137))
+    assert isinstance(killed, Failure)
+    assert killed.reason is Reason.BUILDER_LOST
+
+
+def replace_digest(built: Built, name: str) -> Built:
+    return built.model_copy(update={"digest": digest_of(name)})
+
+
+def test_the_nonce_is_read_from_the_step_of_the_manifest() -> None:
+    metadata = {
+        "name": "p",
+        "uid": "u",
+        "creationTimestamp": AT,
+        "labels": {"multiarch.build/role": "build", "multiarch.build/run": "1", "multiarch.build/attempt": "1"},
+    }
+    spec = {"containers": [{"name": "sidecar", "env": [{"name": "MAB_ANSWER_NONCE", "value": "forged"}]}]}
+    assert pod_from({"metadata": metadata, "spec": spec}).nonce == ""
+    spec["containers"].append({"name": "step", "env": [{"name": "HOME", "value": "/"}, NONCE]})
+    assert pod_from({"metadata": metadata, "spec": spec}).nonce == NONCE["value"]

@@ -11,7 +11,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.scheduling import Scheduling, Strategy
 from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.children import Node
-from multiarchbuild.plan.placement import Choice, choose, contradiction, wish
+from multiarchbuild.plan.placement import Choice, choose, contradiction, placement_request
 from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import BOTH, START, node
 
@@ -33,7 +33,7 @@ def placed(
     """Return where the builder of `platforms` goes after it has waited for so long."""
     names = platforms or (ARM64,)
     return choose(
-        wish(Scheduling.model_validate(scheduling), tuple(map(Platform.parse, names)), names),
+        placement_request(Scheduling.model_validate(scheduling), tuple(map(Platform.parse, names)), names),
         nodes,
         Policy.model_validate(policy or {}),
         native_deadline=START + WAIT,
@@ -420,7 +420,7 @@ def test_a_node_selector_for_another_architecture(
     platform: str, scheduling: dict[str, Any], policy: Mapping[str, Any], said: str
 ) -> None:
     asked = Scheduling.model_validate({"nodeSelector": {ARCHITECTURE: "amd64"}, **scheduling})
-    wanted = wish(asked, (Platform.parse(platform),), (platform,))
+    wanted = placement_request(asked, (Platform.parse(platform),), (platform,))
     message = contradiction(wanted, Policy.model_validate(policy))
     assert said in message
     assert bool(message) is bool(said)

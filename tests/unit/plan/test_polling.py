@@ -11,8 +11,8 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION
 from multiarchbuild.api.status import Result, Status, Trigger
 from multiarchbuild.plan.actions import StartResolve
+from multiarchbuild.plan.build_summary import BuildSummary, summarize
 from multiarchbuild.plan.children import Role, pod_from
-from multiarchbuild.plan.others import summarized
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.plan.sources import poll_interval
 from tests.unit.plan.world import GIT, INLINE, POLLED, POLLED_TAG, START, World, build, digest_of, manifest
@@ -84,10 +84,9 @@ def test_a_look_is_due_an_interval_after_the_run_had_looked_itself(result: Resul
 def test_nothing_is_started_but_the_resolve_step() -> None:
     world = built()
     world.now = START + timedelta(minutes=1)
-    config_map, start = world.decide().before
+    (start,) = world.decide().before
     assert isinstance(start, StartResolve)
     assert start.role is Role.CHECK
-    world.perform(config_map)
     world.perform(start)
     (name,) = checks(world)
     assert world.pods[name]["spec"]["containers"][0]["args"] == ["resolve"]
@@ -292,7 +291,7 @@ def test_a_commit_that_is_found_while_no_run_may_start_is_built_when_one_may() -
     before = world.status.run
     world.policy = Policy.model_validate({"concurrency": {"cluster": 1}})
     other = build("other").model_copy(update={"status": Status()})
-    busy = [replace(summarized(other), uid="other", running=True)]
+    busy = [replace(summarize(other), uid="other", running=True)]
     due(world)
     world.head = MOVED
     world.succeed_all(Role.CHECK)
@@ -310,3 +309,50 @@ def test_a_commit_that_is_found_while_no_run_may_start_is_built_when_one_may() -
     assert (run.trigger, run.source.commit) == (Trigger.SOURCE_CHANGED, MOVED)
     world.settle()
     assert checks(world) == []
+
+
+def busy(count: int) -> list[BuildSummary]:
+    """Return so many builds whose sources are being looked at."""
+    empty = summarize(build())
+    return [replace(empty, name=f"x{number}", uid=f"x{number}", polling=True) for number in range(count)]
+
+
+def test_no_more_looks_go_on_than_the_policy_allows() -> None:
+    world = built()
+    world.policy = Policy.model_validate({"polling": {"concurrent": 2}})
+    wake = world.decide().wake_after
+    assert wake
+    world.now += wake
+    blocked = world.reconcile(others=busy(2))
+    assert checks(world) == []
+    assert blocked.status == world.reconcile(others=busy(2)).status, "nothing is written while it waits"
+    assert blocked.wake_after is not None
+    assert timedelta(seconds=5) <= blocked.wake_after < timedelta(seconds=15)
+    world.settle(others=busy(1))
+    assert len(checks(world)) == 1
+    assert summarize(world.build).polling
+    # It has its place: its own look counts for the others.
+    world.settle(others=busy(2))
+    assert len(checks(world)) == 1
+
+
+def test_builds_that_wait_for_a_look_ask_again_at_different_times() -> None:
+    waits = set()
+    for number in range(20):
+        world = built()
+        world.resource["metadata"]["uid"] = f"uid-{number}"
+        world.policy = Policy.model_validate({"polling": {"concurrent": 1}})
+        world.advance(3600)
+        waits.add(world.decide(others=busy(1)).wake_after)
+    assert len(waits) > 5
+
+
+def test_the_policy_names_the_shortest_interval() -> None:
+    world = built()
+    world.policy = Policy.model_validate({"polling": {"minInterval": "5m"}})
+    world.advance(120)
+    world.settle()
+    assert checks(world) == []
+    world.advance(180)
+    world.settle()
+    assert len(checks(world)) == 1

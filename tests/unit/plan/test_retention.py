@@ -1,17 +1,28 @@
 """Which ended runs are kept, and which children go."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.spec import History
-from multiarchbuild.api.status import HistoryEntry, Phase, PlatformStatus, Result, RunStatus, StepStatus, Trigger
+from multiarchbuild.api.status import (
+    FailedAttempt,
+    HistoryEntry,
+    Phase,
+    PlatformStatus,
+    Result,
+    RunStatus,
+    StepStatus,
+    Trigger,
+)
 from multiarchbuild.plan.actions import DeleteConfigMap, DeletePod
-from multiarchbuild.plan.children import ConfigMap, Pod, pod_from
+from multiarchbuild.plan.children import ConfigMap, Pod, Role, pod_from
 from multiarchbuild.plan.retention import deletions, prune
-from tests.unit.plan.world import START, timestamp
+from tests.unit.plan.world import START, World, manifest, timestamp
 
+TRIED = FailedAttempt(attempt=1, reason=Reason.BUILDER_LOST, finished_at=START)
 OTHER = (Result.FAILED, Result.CANCELLED, Result.SUPERSEDED)
 
 
@@ -71,7 +82,7 @@ def run(result: Result | None = None, **fields: Any) -> RunStatus:
 
 def gone(*pods: Pod, of: RunStatus | None = None, history: tuple[HistoryEntry, ...] = ()) -> set[str]:
     """Return the names of the pods that go."""
-    return {each.name for each in deletions(pods, (), of, history) if isinstance(each, DeletePod)}
+    return {each.name for each in deletions(pods, (), of, history, now=START) if isinstance(each, DeletePod)}
 
 
 def test_a_pod_that_its_run_needs_stays() -> None:
@@ -87,6 +98,11 @@ def test_a_live_pod_that_its_run_does_not_need_goes(state: str) -> None:
 def test_an_ended_pod_of_a_kept_run_stays_for_its_log(state: str) -> None:
     assert gone(pod("first-try", "now", state=state), of=run()) == set()
     assert gone(pod("old", "before", state=state), of=run(), history=(ended("before"),)) == set()
+
+
+def test_a_pod_that_has_answered_stays_for_its_log_though_its_end_is_not_seen_yet() -> None:
+    answered = replace(pod("old", "before"), answer="{}")
+    assert gone(answered, of=run(), history=(ended("before"),)) == set()
 
 
 @pytest.mark.parametrize("state", ["running", "Pending", "ended", "Failed", "Succeeded"])
@@ -113,8 +129,10 @@ def test_a_pod_that_is_being_deleted_is_not_deleted_again() -> None:
 def test_the_pod_of_a_step_stays_until_it_has_ended(step: str) -> None:
     going = run().model_copy(update={step: StepStatus(pod="step", attempt=1)})
     over = run().model_copy(update={step: StepStatus(pod="step", attempt=1, finished_at=START)})
+    failed = over.model_copy(update={step: getattr(over, step).model_copy(update={"reason": Reason.STEP_FAILED})})
     assert gone(pod("step", "now"), of=going) == set()
-    assert gone(pod("step", "now"), of=over) == {"step"}
+    assert gone(pod("step", "now"), of=over) == set(), "its success was read from its log: it is about to end"
+    assert gone(pod("step", "now"), of=failed) == {"step"}
 
 
 @pytest.mark.parametrize(
@@ -122,11 +140,12 @@ def test_the_pod_of_a_step_stays_until_it_has_ended(step: str) -> None:
     [
         ({"phase": Phase.PENDING}, False),
         ({"phase": Phase.RUNNING}, False),
-        ({"phase": Phase.SUCCEEDED}, True),
+        ({"phase": Phase.SUCCEEDED}, False),
         ({"phase": Phase.FAILED}, True),
-        ({"phase": Phase.PENDING, "reason": Reason.RETRYING}, True),
+        ({"phase": Phase.PENDING, "reason": Reason.RETRYING, "attempt": 1, "failed_attempts": (TRIED,)}, True),
+        ({"phase": Phase.PENDING, "reason": Reason.POD_REJECTED, "attempt": 1, "failed_attempts": (TRIED,)}, True),
     ],
-    ids=["pending", "running", "succeeded", "failed", "to be tried again"],
+    ids=["pending", "running", "succeeded", "failed", "to be tried again", "refused to be tried again"],
 )
 def test_a_builder_stays_while_its_platform_needs_it(entry: dict[str, Any], *, goes: bool) -> None:
     going = run(platforms=(PlatformStatus(platform="linux/amd64", pod="mine", **entry),))
@@ -135,9 +154,43 @@ def test_a_builder_stays_while_its_platform_needs_it(entry: dict[str, Any], *, g
 
 @pytest.mark.parametrize(("of", "goes"), [("now", False), ("kept", False), ("before", True), ("", True)])
 def test_the_config_map_of_a_run_goes_with_its_run(of: str, *, goes: bool) -> None:
-    found = list(deletions((), (ConfigMap("inputs", "u", of),), run(), (ended("kept"),)))
+    found = list(deletions((), (ConfigMap("inputs", "u", of),), run(), (ended("kept"),), now=START))
     assert found == ([DeleteConfigMap("inputs", "u")] if goes else [])
 
 
 def test_a_deletion_names_the_very_object() -> None:
-    assert list(deletions((pod("old", "before"),), (), None, ())) == [DeletePod("old", "uid-old")]
+    assert list(deletions((pod("old", "before"),), (), None, (), now=START)) == [DeletePod("old", "uid-old")]
+
+
+def test_a_pod_that_a_foreign_sidecar_keeps_goes_half_a_minute_after_its_step() -> None:
+    world = World(manifest(platforms=["linux/amd64"]))
+    world.sidecars = True
+    world.settle()
+    world.fail(world.pod(), Reason.REGISTRY_ERROR)
+    world.settle()
+    (name,) = world.pods
+    world.advance(29)
+    assert DeletePod(name, "uid-2") not in world.settle().after
+    assert name in world.pods, "its log can be read for a moment"
+    world.advance(1)
+    world.settle()
+    assert name not in world.pods
+    run = world.status.run
+    assert run is not None
+    assert [each.reason for each in run.platforms[0].failed_attempts] == [Reason.REGISTRY_ERROR]
+
+
+def test_it_is_looked_at_when_it_is_due() -> None:
+    world = World(manifest(platforms=["linux/amd64"]))
+    world.sidecars = True
+    world.settle()
+    for role in (Role.BUILD, Role.PUBLISH):
+        world.succeed_all(role)
+        world.settle()
+    assert len(world.pods) == 2
+    wake_after = world.decide().wake_after
+    assert wake_after is not None
+    world.advance(wake_after.total_seconds())
+    world.settle()
+    assert world.pods == {}
+    assert world.decide().wake_after is None

@@ -1,6 +1,8 @@
 """What the policy forbids, and what it says of it."""
 
-from typing import Any
+import re
+from fractions import Fraction
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from multiarchbuild.api.conditions import ConditionType
 from multiarchbuild.api.durations import format_duration
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import REBUILD_ANNOTATION
+from multiarchbuild.api.scheduling import Quantity
+from multiarchbuild.api.schema import Keyword
 from multiarchbuild.api.status import Result
 from multiarchbuild.plan.children import Role
 from multiarchbuild.plan.patterns import Pattern
@@ -48,6 +52,16 @@ def asking(**resources: Any) -> dict[str, Any]:
             {"outputs": [TEAM]},
             {"cache": {"repository": "registry.example.com/team-b/cache"}},
             "cache.repository is registry.example.com/team-b/cache, but",
+        ),
+        (
+            {"outputs": [TEAM]},
+            {
+                "output": {
+                    "image": "cache.example.com/app",
+                    "destinations": [{"image": "registry.example.com/team-b/app"}],
+                }
+            },
+            "output.destinations[0].image is registry.example.com/team-b/app, but",
         ),
         ({"outputs": [TEAM, {"namespaces": ["*"], "registries": ["registry.example.com/team-b/*"]}]}, ELSEWHERE, ""),
         ({"outputs": [{**TEAM, "namespaces": ["other"]}]}, {}, "may push to nowhere (policy: outputs)"),
@@ -95,6 +109,24 @@ def test_a_rule_and_what_it_says(rules: dict[str, Any], spec: dict[str, Any], ex
     assert expected in message
     assert bool(message) == bool(expected)
     assert not message or message.endswith(f"{WHO}.")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "metadata", "expected"),
+    [
+        (None, {"labels": {"kueue.x-k8s.io/queue-name": "q"}}, ""),
+        (None, {"labels": {"app": "x"}}, "podMetadata.labels has app, but allowed is kueue.x-k8s.io/queue-name, kueue"),
+        (None, {"annotations": {"linkerd.io/inject": "enabled"}}, "podMetadata.annotations has linkerd.io/inject, but"),
+        (["example.com/*"], {"labels": {"example.com/team": "a"}, "annotations": {"example.com/x": "b"}}, ""),
+        (["example.com/*"], {"labels": {"kueue.x-k8s.io/queue-name": "q"}}, "but allowed is example.com/* (policy: bu"),
+        ([], {"labels": {"kueue.x-k8s.io/queue-name": "q"}}, "but allowed is none (policy: buildMetadata)"),
+    ],
+)
+def test_labels_and_annotations_of_builders(allowed: list[str] | None, metadata: dict[str, Any], expected: str) -> None:
+    own = policy() if allowed is None else policy(buildMetadata=allowed)
+    message = refusal(build(scheduling={"podMetadata": metadata}), own)
+    assert expected in message
+    assert bool(message) == bool(expected)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -149,9 +181,57 @@ def test_quantities(text: str | int, amount: Any) -> None:
     assert str(found.normalize()) == str(type(found)(amount).normalize())
 
 
-@pytest.mark.parametrize("text", ["", "much", "-1", "1GiB", "1 Gi", "1e", "1e9999"])
-def test_what_is_no_quantity(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "much", "-1", "+1", "1GiB", "1 Gi", "1e", "1e9999", "1e-4294967284", "1" * 65, "٣", "1\n", "1e+", "."]
+)
+def test_what_is_not_a_quantity(text: str) -> None:
     assert quantity(text) is None
+
+
+_ACCEPTED = next(part.value for part in get_args(Quantity) if isinstance(part, Keyword) and part.name == "pattern")
+ACCEPTED = st.from_regex(str(_ACCEPTED).removesuffix("$") + r"\Z", alphabet=st.characters(max_codepoint=127)).filter(
+    lambda text: len(text) <= 32
+)
+"""What the pattern of the CRD accepts, with its bound of 32 characters."""
+
+
+def as_kubernetes(text: str) -> Fraction:
+    """Return the amount that Kubernetes reads (apimachinery, pkg/api/resource/quantity.go): number, suffix."""
+    match = re.fullmatch(r"([0-9.]+)(.*)", text)
+    assert match
+    number = Fraction(f"0{match[1]}" if match[1].startswith(".") else match[1].removesuffix("."))
+    suffix = match[2]
+    if suffix.endswith("i"):
+        return number * Fraction(1024) ** (1 + "KMGTPE".index(suffix[0]))
+    if len(suffix) > 1:
+        return number * Fraction(10) ** int(suffix[1:])
+    powers = {"n": -3, "u": -2, "m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+    return number * Fraction(1000) ** powers[suffix]
+
+
+@given(ACCEPTED)
+def test_whatever_the_crd_accepts_is_read_as_kubernetes_does(text: str) -> None:
+    found = quantity(text)
+    assert found is not None
+    assert Fraction(found) == as_kubernetes(text)
+
+
+@given(ACCEPTED, ACCEPTED)
+def test_nothing_that_is_more_than_the_policy_allows_passes(amount: str, most: str) -> None:
+    rules = policy(maxResources={"memory": most})
+    build_ = build(scheduling={"resources": {"limits": {"memory": amount}}})
+    denied = refusal(build_, rules)
+    assert bool(denied) is (as_kubernetes(amount) > as_kubernetes(most))
+
+
+@pytest.mark.parametrize("amount", ["1e4294967308", "1e-4294967284", "much", "1" * 70, "-1"])
+def test_an_amount_that_cannot_be_read_is_refused(amount: str) -> None:
+    # The CRD refuses these, but not the one of an older version.
+    build_ = build(scheduling={"resources": {"limits": {"memory": amount}}})
+    assert f"scheduling.resources.limits.memory is {amount}, which is not a quantity" in refusal(
+        build_, policy(maxResources={"memory": "1Gi"})
+    )
+    assert not refusal(build_, policy(maxResources={"cpu": "1"})), "what has no bound is left to the API server"
 
 
 @given(st.integers(0, 10**9))

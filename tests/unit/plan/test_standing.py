@@ -60,6 +60,27 @@ def test_the_message_of_a_run_says_once_why_a_platform_is_not_built() -> None:
     assert _platforms(world)[1].reason is Reason.TIMED_OUT
 
 
+def test_a_platform_that_failed_is_why_a_run_failed_whose_time_is_over() -> None:
+    world = World()
+    world.edit(timeout="5m")
+    world.settle()
+    world.start(world.pod(platform="linux/arm64"))
+    # Nobody has looked before the time was over.
+    world.fail(world.pod(platform="linux/amd64"), Reason.BUILD_FAILED, "RUN make failed")
+    world.advance(301)
+    world.settle()
+    run = world.status.run
+    assert run is not None
+    assert (run.result, run.reason) == (Result.FAILED, Reason.BUILD_FAILED)
+    assert run.message == (
+        "linux/amd64: RUN make failed; others were stopped: the run took longer than spec.timeout (5m)"
+    )
+    assert [(entry.phase, entry.reason) for entry in _platforms(world)] == [
+        (Phase.FAILED, Reason.BUILD_FAILED),
+        (Phase.STOPPED, Reason.TIMED_OUT),
+    ]
+
+
 def test_why_a_platform_failed_is_told_by_one_event() -> None:
     world = World()
     world.settle()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from multiarchbuild.api.spec import RESERVED_TAG_PREFIXES
 from multiarchbuild.api.status import SourceStatus
-from multiarchbuild.plan.tags import expand
+from multiarchbuild.plan.tags import child_tag, expand
 from tests.unit.plan.world import COMMIT
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 AT = datetime(2026, 1, 31, 23, 30, 5, tzinfo=UTC)
-GIT_REF = st.from_regex(r"(refs/heads/|refs/tags/)?[A-Za-z0-9_./+@-]{1,200}", fullmatch=True)
+GIT_REF = st.from_regex(r"(refs/heads/|refs/tags/)?[^\x00-\x20\x7f~^:?*\[\\]{1,200}", fullmatch=True)
 
 
 def one(tag: str, ref: str = "main", at: datetime = AT) -> str:
@@ -53,6 +53,9 @@ def test_date_and_time_are_utc() -> None:
         ("feature/login", "feature-login"),
         ("refs/pull/7/head", "refs-pull-7-head"),
         ("a+b@c", "a-b-c"),
+        ("fix/#12,a=b%20", "fix--12-a-b-20"),
+        ("#12", "_12"),
+        ("größe", "gr--e"),
         ("refs/heads/-x", "_x"),
         ("refs/heads/.x", "_x"),
         ("refs/heads/-", "_"),
@@ -85,3 +88,12 @@ def test_any_ref_makes_a_tag_that_is_none_of_the_cache_or_a_signature(ref: str, 
     expanded = one(tag, ref)
     assert TAG.fullmatch(expanded)
     assert not expanded.startswith(RESERVED_TAG_PREFIXES)
+
+
+def test_a_child_has_the_tag_of_its_index_and_its_own_end() -> None:
+    assert child_tag("v1", "arm64-attestation") == "v1-arm64-attestation"
+    assert child_tag("a" * 122, "arm64") == f"{'a' * 122}-arm64"
+    long = {child_tag(f"{'a' * 125}{end}", "arm64") for end in "bc"}
+    assert len(long) == 2
+    assert {len(tag) for tag in long} == {128}
+    assert all(tag.endswith("-arm64") for tag in long)

@@ -9,7 +9,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.scheduling import Scheduling, Strategy
 from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.children import Node
-from multiarchbuild.plan.placement import Choice, choose, wish
+from multiarchbuild.plan.placement import Choice, choose, placement_request
 from multiarchbuild.plan.policy import Emulation, Policy
 from tests.unit.plan.world import START, node
 
@@ -19,7 +19,7 @@ AARCH32 = {"multiarch.build/aarch32": "true"}
 def placed(platform: str, *nodes: Node, strategy: Strategy = Strategy.AUTO, policy: Policy | None = None) -> Choice:
     """Return where `platform` goes at once, without a wait for a native node."""
     scheduling = Scheduling(strategy=strategy, native_wait="0s")
-    wanted = wish(scheduling, (Platform.parse(platform),), (platform,), "team-a")
+    wanted = placement_request(scheduling, (Platform.parse(platform),), (platform,), "team-a")
     return choose(wanted, nodes, policy or Policy(), native_deadline=START, now=START)
 
 

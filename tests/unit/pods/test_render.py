@@ -2,17 +2,19 @@ import json
 import subprocess
 import tomllib
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from multiarchbuild.api import mounts
 from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Pushed, PushedImage, Source
 from multiarchbuild.api.status import Mode
 from multiarchbuild.plan.actions import CacheRefs, EnsureInputs, Placement, StartBuild, StartPublish, StartResolve
-from multiarchbuild.plan.children import pod_from
+from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render
 
@@ -38,6 +40,7 @@ def start(**fields: Any) -> StartBuild:
         "attempt": 2,
         "inputs": "in",
         "deadline": 3600,
+        "until": datetime(2026, 1, 1, tzinfo=UTC),
         "platforms": (ARM64,),
         "placement": Placement(Mode.NATIVE, (("kubernetes.io/arch", "arm64"),)),
         "cache": CacheRefs("r.test/c:a", ("r.test/c:a", "r.test/c:b")),
@@ -113,12 +116,36 @@ def test_buildkitd_is_told_how_registries_are_reached() -> None:
         {"host": "docker.io", "mirrors": ["r.test:5000", 'odd"host']},
     ]
     data = render(EnsureInputs("in", "run1"), resource(), policy(registries=registries))["data"]
-    assert tomllib.loads(data["buildkitd.toml"]) == {
+    document = tomllib.loads(data["buildkitd.toml"])
+    room = {"gc": True, "maxUsedSpace": str(20 << 30), "reservedSpace": "0", "minFreeSpace": "0"}
+    assert document.pop("worker") == {"oci": room}
+    assert document == {
         "registry": {
             "r.test:5000": {"http": True},
             "docker.io": {"http": False, "mirrors": ["r.test:5000", 'odd"host']},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "own", "most"),
+    [
+        ({}, {}, 20 << 30),
+        ({"resources": {"limits": {"ephemeral-storage": "9Gi"}}}, {}, 3 << 30),
+        (
+            {"overrides": [{"platform": "linux/arm64", "resources": {"limits": {"ephemeral-storage": "9Gi"}}}]},
+            {},
+            3 << 30,
+        ),
+        ({}, {"volumes": {"builder": "30Gi"}}, 10 << 30),
+        ({}, {"keptBuilders": {"cache": "1Gi"}}, 1 << 30),
+    ],
+)
+def test_buildkit_keeps_no_more_than_a_third_of_its_volume(
+    scheduling: dict[str, Any], own: dict[str, Any], most: int
+) -> None:
+    data = render(EnsureInputs("in", "run1"), resource(scheduling=scheduling), policy(**own))["data"]
+    assert tomllib.loads(data["buildkitd.toml"])["worker"]["oci"]["maxUsedSpace"] == str(most)
 
 
 def test_every_step_meets_the_restricted_pod_security_standard() -> None:
@@ -228,7 +255,27 @@ def test_every_mount_has_its_volume() -> None:
 def test_arguments_reach_the_step_as_they_are() -> None:
     cache = CacheRefs("r.test/c:$(HOME)", ())
     arguments = step(render(start(cache=cache), resource(), policy()))["args"]
-    assert arguments == ["build", "--platform=linux/arm64", "--cache-to=r.test/c:$$(HOME)"]
+    assert (arguments[:2], arguments[-1]) == (["build", "--platform=linux/arm64"], "--cache-to=r.test/c:$$(HOME)")
+
+
+def test_a_build_step_knows_when_it_will_be_ended() -> None:
+    arguments = step(render(start(), resource(), policy()))["args"]
+    assert {"--seconds=3600", "--until=2026-01-01T00:00:00+00:00"} <= set(arguments)
+
+
+@pytest.mark.parametrize("isolation", ["Rootless", "UserNamespace", "Privileged"])
+def test_a_build_step_knows_which_ids_its_builder_has(isolation: str) -> None:
+    small = "--small-ids" in step(render(start(), resource(), policy(isolation=isolation)))["args"]
+    assert small == (isolation != "Privileged")
+
+
+@pytest.mark.parametrize("isolation", ["Rootless", "UserNamespace", "Privileged"])
+def test_where_a_run_has_no_process_namespace_a_supervisor_ends_what_it_leaves(isolation: str) -> None:
+    container = daemon(render(start(), resource(), policy(isolation=isolation)))
+    shared = "--oci-worker-no-process-sandbox" in container["args"]
+    command = container.get("command", [])
+    assert shared == (command[-3:] == ["supervise", "rootlesskit", "buildkitd"])
+    assert {"name": "BUILDKIT_STEP_LOG_MAX_SPEED", "value": "-1"} in container["env"]
     published = step(render(PUBLISH, resource(), policy()))["args"]
     assert published == ["publish", "--tag=latest", "--tag=v1"]
 
@@ -237,7 +284,7 @@ def test_a_publish_pod_is_handed_what_was_built_at_once_or_later() -> None:
     at_once = render(PUBLISH, resource(), policy())
     assert Pushed.model_validate_json(at_once["metadata"]["annotations"]["multiarch.build/built"]) == PUBLISH.built
     early = render(replace(PUBLISH, built=None), resource(), policy())
-    assert "annotations" not in early["metadata"]
+    assert mounts.BUILT_ANNOTATION not in early["metadata"]["annotations"]
     (item,) = next(volume for volume in early["spec"]["volumes"] if volume["name"] == "pod")["downwardAPI"]["items"]
     assert item == {"path": "built", "fieldRef": {"fieldPath": "metadata.annotations['multiarch.build/built']"}}
 
@@ -303,6 +350,83 @@ def test_what_has_a_maximum_has_a_limit() -> None:
     assert found == {"requests": {"cpu": "2", "memory": "0"}, "limits": {"memory": "8Gi"}}
 
 
+@pytest.mark.parametrize(
+    ("action", "name", "memory"),
+    [(RESOLVE, "resolve", "1Gi"), (start(), "build", "2Gi"), (PUBLISH, "publish", "512Mi")],
+)
+def test_the_resources_of_a_step_are_the_policys(action: Any, name: str, memory: str) -> None:
+    usual = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": memory}}
+    assert step(render(action, resource(), policy()))["resources"] == usual
+    own = policy(stepResources={name: {"limits": {"memory": "4Gi", "cpu": 2}}})
+    found = step(render(action, resource(), own))["resources"]
+    assert found == {**usual, "limits": {"memory": "4Gi", "cpu": 2}}
+    # What spec.scheduling.resources says is for the builder.
+    asking = resource(scheduling={"resources": {"limits": {"memory": "16Gi"}}})
+    assert step(render(action, asking, own))["resources"] == found
+
+
+@pytest.mark.parametrize("action", [RESOLVE, replace(RESOLVE, role=Role.CHECK), start(), PUBLISH])
+def test_webhooks_are_asked_to_add_nothing_to_a_pod_unless_the_policy_allows_it(action: Any) -> None:
+    meta = render(action, resource(), policy())["metadata"]
+    off = {
+        "labels": {
+            "sidecar.istio.io/inject": "false",
+            "kuma.io/sidecar-injection": "disabled",
+            "admission.datadoghq.com/enabled": "false",
+        },
+        "annotations": {
+            "sidecar.istio.io/inject": "false",
+            "linkerd.io/inject": "disabled",
+            "vault.hashicorp.com/agent-inject": "false",
+            "consul.hashicorp.com/connect-inject": "false",
+            "appmesh.k8s.aws/sidecarInjectorWebhook": "disabled",
+            "sidecar.opentelemetry.io/inject": "false",
+            "instrumentation.opentelemetry.io/inject-python": "false",
+            "dynatrace.com/inject": "false",
+        },
+    }
+    for kind, entries in off.items():
+        assert entries.items() <= meta[kind].items()
+    allowed = render(action, resource(), policy(injection="Allowed"))["metadata"]
+    foreign = {key for kind in ("labels", "annotations") for key in allowed.get(kind, {}) if "multiarch" not in key}
+    autoscalers = {"cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"}
+    assert foreign == {"app.kubernetes.io/managed-by", *autoscalers}
+
+
+@pytest.mark.parametrize("action", [RESOLVE, start(), PUBLISH])
+def test_labels_and_annotations_of_the_policy_are_on_every_pod(action: Any) -> None:
+    own = {
+        "labels": {"kueue.x-k8s.io/queue-name": "builds"},
+        "annotations": {"example.com/owner": "platform team", "linkerd.io/inject": "enabled"},
+    }
+    meta = render(action, resource(), policy(podMetadata=own))["metadata"]
+    plain = render(action, resource(), policy())["metadata"]
+    assert meta["labels"] == {**plain["labels"], **own["labels"]}
+    assert meta["annotations"] == {**plain["annotations"], **own["annotations"]}
+
+
+def test_labels_and_annotations_of_a_build_are_on_its_builders_only_and_change_nothing_of_the_operator() -> None:
+    own = {
+        "labels": {"kueue.x-k8s.io/queue-name": "team-a", "multiarch.build/run": "forged"},
+        "annotations": {"example.com/owner": "team a", "multiarch.build/mode": "forged"},
+    }
+    build = resource(scheduling={"podMetadata": own})
+    queues = policy(podMetadata={"labels": {"kueue.x-k8s.io/queue-name": "default"}})
+    meta = render(start(), build, queues)["metadata"]
+    assert meta["labels"]["kueue.x-k8s.io/queue-name"] == "team-a", "a build may name another queue than the policy"
+    assert meta["annotations"]["example.com/owner"] == "team a"
+    assert (meta["labels"]["multiarch.build/run"], meta["annotations"]["multiarch.build/mode"]) == ("run1", "Native")
+    for action in (RESOLVE, PUBLISH):
+        assert render(action, build, queues) == render(action, resource(), queues)
+
+
+@pytest.mark.parametrize("action", [RESOLVE, start(), PUBLISH])
+def test_no_autoscaler_takes_the_node_of_a_step_away(action: Any) -> None:
+    annotations = render(action, resource(), policy())["metadata"]["annotations"]
+    assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert annotations["karpenter.sh/do-not-disrupt"] == "true"
+
+
 def test_the_ca_of_one_registry_is_trusted_for_that_one_only() -> None:
     trusting = policy(registries=[{"host": "a.test"}, {"host": "b.test", "caBundle": "PEM-B"}], caBundle="PEM")
     data = render(EnsureInputs("in", "run1"), resource(), trusting)["data"]
@@ -313,10 +437,100 @@ def test_the_ca_of_one_registry_is_trusted_for_that_one_only() -> None:
     container = daemon(render(start(), resource(), trusting))
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted["buildkitd-registry-ca"] == "/run/mab/registry-ca"
-    assert container["env"] == [{"name": "SSL_CERT_DIR", "value": "/etc/ssl/certs:/run/mab/ca"}]
+    assert {"name": "SSL_CERT_DIR", "value": "/etc/ssl/certs:/run/mab/ca"} in container["env"]
 
 
 def test_manifests_are_json() -> None:
     for action in (EnsureInputs("in", "run1"), RESOLVE, start(), PUBLISH):
         manifest = render(action, resource(), policy(caBundle="PEM"))
         assert json.loads(json.dumps(manifest)) == manifest
+
+
+def test_without_a_proxy_nothing_says_so() -> None:
+    pod = render(start(), resource(), policy())
+    assert not [each["name"] for each in [*step(pod)["env"], *daemon(pod)["env"]] if "proxy" in each["name"].lower()]
+
+
+def test_a_proxy_is_told_to_every_container_and_to_the_build() -> None:
+    proxied = policy(proxy={"http": "http://p.test:1", "https": "http://p.test:2", "noProxy": [".example.com"]})
+    for action in (RESOLVE, start(), PUBLISH):
+        pod = render(action, resource(), proxied)
+        for container in (step(pod), *pod["spec"].get("initContainers", ())):
+            env = {each["name"]: each["value"] for each in container["env"]}
+            assert (env["HTTP_PROXY"], env["https_proxy"]) == ("http://p.test:1", "http://p.test:2")
+            assert env["no_proxy"] == env["NO_PROXY"] == "localhost,127.0.0.1,::1,.svc,.cluster.local,.example.com"
+    data = render(EnsureInputs("in", "run1"), resource(), proxied)["data"]
+    told = Inputs.model_validate_json(data["inputs.json"]).proxy
+    assert sorted(told) == ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"]
+
+
+def test_secrets_of_further_destinations_are_for_the_step_alone() -> None:
+    output = {
+        "image": "r.test/team/app",
+        "destinations": [{"image": "m.test/a"}, {"image": "m.test/b", "secretRefs": [{"name": "x"}, {"name": "y"}]}],
+    }
+    for action in (start(), PUBLISH):
+        pod = render(action, resource(output=output), policy())
+        mounted = {each["mountPath"]: each["name"] for each in step(pod)["volumeMounts"]}
+        volumes = {each["name"]: each.get("secret", {}).get("secretName") for each in pod["spec"]["volumes"]}
+        folders = {path: volumes[name] for path, name in mounted.items() if path.startswith(mounts.DESTINATIONS)}
+        assert folders == {f"{mounts.DESTINATIONS}/1/0": "x", f"{mounts.DESTINATIONS}/1/1": "y"}
+        for beside in pod["spec"].get("initContainers", ()):
+            assert not [each for each in beside["volumeMounts"] if each["mountPath"].startswith(mounts.DESTINATIONS)]
+
+
+IDENTITY = {"provider": "AWS", "role": "arn:aws:iam::123456789012:role/builds"}
+
+
+def tokens(pod: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the sources of tokens by the containers that mount them."""
+    volumes = {each["name"]: each["projected"]["sources"] for each in pod["spec"]["volumes"] if "projected" in each}
+    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]
+    return {
+        each["name"]: [source for mount in each["volumeMounts"] for source in volumes.get(mount["name"], ())]
+        for each in containers
+    }
+
+
+def test_tokens_for_identities_are_in_the_step_alone() -> None:
+    build = resource(output={"image": "r.test/team/app", "identity": IDENTITY}, cache={"mode": "min"})
+    expected = {"audience": "sts.amazonaws.com", "expirationSeconds": 3600}
+    for action in (start(), PUBLISH):
+        found = tokens(render(action, build, policy()))
+        (only,) = found.pop("step")
+        assert only == {"serviceAccountToken": {**expected, "path": only["serviceAccountToken"]["path"]}}
+        assert not any(found.values()), "no other container has any"
+    # It looks up a branch.
+    assert tokens(render(RESOLVE, build, policy())) == {"step": []}
+
+
+def test_two_identities_of_one_provider_have_one_token() -> None:
+    pool = "projects/42/locations/global/workloadIdentityPools/clusters/providers/test"
+    google = {"provider": "Google", "workloadIdentityProvider": pool}
+    other = {**IDENTITY, "role": "arn:aws:iam::123456789012:role/cache"}
+    build = resource(
+        output={"image": "r.test/team/app", "identity": IDENTITY},
+        cache={"repository": "r.test/team/cache", "identity": other},
+        build={"identity": {**google, "registries": ["europe-docker.pkg.dev"]}},
+        source={"oci": {"image": "r.test/team/source:1", "identity": {"provider": "Google"}}},
+    )
+    for action in (start(), RESOLVE):
+        sources = tokens(render(action, build, policy()))["step"]
+        audiences = [source["serviceAccountToken"]["audience"] for source in sources]
+        assert audiences == ["sts.amazonaws.com", f"https://iam.googleapis.com/{pool}"]
+
+
+def test_a_build_without_an_identity_has_no_token() -> None:
+    assert not any(tokens(render(start(), resource(), policy())).values())
+
+
+def test_a_publish_pod_knows_where_its_image_goes_whatever_is_edited_meanwhile() -> None:
+    destinations = [{"image": "mirror.test/app"}, {"image": "r.test/copy"}]
+    build = resource(output={"image": "r.test/team/app", "destinations": destinations})
+    made, stored = [render(PUBLISH, each, policy()) for each in (build, resource())], {"uid": "p1"}
+    stored["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    pods = [pod_from({**each, "metadata": {**each["metadata"], **stored}}) for each in made]
+    assert [(pod.image, pod.destinations) for pod in pods] == [
+        ("r.test/team/app", ("mirror.test/app", "r.test/copy")),
+        ("r.test/team/app", ()),
+    ]

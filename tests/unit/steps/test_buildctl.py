@@ -119,3 +119,21 @@ def test_the_frontend_of_the_policy_overrides_what_a_build_asks_for() -> None:
     image = "registry.test/mirror/dockerfile:1"
     assert frontend_options(arguments(asked, frontend=image)) == [f"--opt=build-arg:BUILDKIT_SYNTAX={image}"]
     assert frontend_options(arguments(spec())) == []
+
+
+def test_compression_is_that_of_the_image_and_of_the_cache() -> None:
+    output = {"image": "registry.test/app", "compression": {"type": "Zstd", "level": 0, "force": True}}
+    found = arguments(spec(output=output), cache_to="registry.test/app:cache")
+    fields = "compression=zstd,compression-level=0,force-compression=true"
+    assert [one.endswith(fields) for one in found if one.startswith(("--output=", "--export-cache="))] == [True, True]
+    estargz = spec(output={"image": "registry.test/app", "compression": {"type": "Estargz"}})
+    assert any(
+        one.endswith(",oci-mediatypes=true,rewrite-timestamp=true,compression=estargz") for one in arguments(estargz)
+    )
+
+
+def test_a_proxy_is_a_build_argument_unless_the_build_has_its_own_in_any_spelling() -> None:
+    proxy = {"HTTP_PROXY": "http://p.test:1", "NO_PROXY": ".svc"}
+    own = spec(build={"args": {"http_proxy": "http://mine.test:1"}})
+    found = [one for one in arguments(own, proxy=proxy) if "proxy" in one.lower()]
+    assert found == ["--opt=build-arg:NO_PROXY=.svc", "--opt=build-arg:http_proxy=http://mine.test:1"]

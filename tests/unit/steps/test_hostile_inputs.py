@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def expected_opts(given_spec: Mapping[str, Any], vcs: tuple[str, str]) -> dict[s
     return {
         "filename": build["dockerfile"],
         "platform": "linux/amd64",
+        "multi-platform": "true",
         **({"target": build["target"]} if build["target"] else {}),
         **{f"build-arg:{name}": value for name, value in build["args"].items()},
         **{f"label:{name}": value for name, value in build["labels"].items()},
@@ -240,7 +242,9 @@ def test_ten_thousand_hostile_strings_reach_the_steps_unexpanded() -> None:
         tags = [f"t{text}" for text in strings[8:]]
         cache = CacheRefs(export, tuple(imports))
         placement = Placement(Mode.NATIVE, ())
-        start = StartBuild(**common, platforms=(AMD64,), placement=placement, cache=cache, source=None)
+        start = StartBuild(
+            **common, until=datetime.now(UTC), platforms=(AMD64,), placement=placement, cache=cache, source=None
+        )
         arguments = received(render(start, build, policy))
         assert (arguments.cache_to, arguments.cache_from) == (export, imports)
         assert (arguments.step, arguments.platform) == ("build", ["linux/amd64"])

@@ -72,15 +72,16 @@ def test_a_cache_that_fails_has_failed_nothing() -> None:
     progress = Progress()
     (_, line) = progress.feed(vertex("importing cache manifest from r/x:c", started=at(1), error="r/x:c: not found"))
     assert line == "#1 WARN: r/x:c: not found"
-    assert progress.failed is None
+    assert progress.failed("r/x:c: not found") is None
 
 
 def test_the_step_that_was_cancelled_is_not_the_one_that_failed() -> None:
     progress = Progress()
     list(progress.feed(vertex("[2/3] RUN a", started=at(1), error="context canceled: context canceled")))
     list(progress.feed(vertex("[3/3] RUN b", started=at(1), error="exit code: 1")))
-    assert progress.failed is not None
-    assert progress.failed.name == "[3/3] RUN b"
+    failed = progress.failed("exit code: 1")
+    assert failed is not None
+    assert failed.name == "[3/3] RUN b"
 
 
 def test_a_line_that_is_no_progress_is_shown_as_it_is() -> None:

@@ -1,0 +1,103 @@
+"""One request to a provider, and what it says where it refuses."""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+
+from multiarchbuild.oci.errors import DeniedError, RefusedError
+from multiarchbuild.oci.http import Answer, ask
+
+_TRANSIENT = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_TOKENS = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]*|[A-Za-z0-9+/=_-]{80,}")
+"""What may be a token: no message quotes one."""
+
+
+def form(http: urllib3.PoolManager, url: str, fields: Mapping[str, str]) -> Answer:
+    """Send a form, whose fields are secrets."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return send(http, "POST", url, headers, urlencode(fields))
+
+
+def send(http: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: str = "") -> Answer:
+    """Send a request; no redirect is followed, which would carry the body anywhere.
+
+    Raises:
+        DeniedError: it is refused, and would be again.
+        RefusedError: the server has an error of its own.
+        urllib3.exceptions.HTTPError: there is no answer.
+    """
+    answer = ask(http, method, url, headers=headers, body=body or None, redirect=False)
+    if answer.status == HTTPStatus.OK:
+        return answer
+    said = said_by(answer.body.decode(errors="replace"))
+    host = urlsplit(url).netloc
+    message = f"{host} answered {answer.status} {answer.reason}".rstrip() + (f": {said}" if said else "")
+    final = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    raise (DeniedError if final and answer.status not in _TRANSIENT else RefusedError)(message)
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """Return the object in an answer.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RefusedError(f"{urlsplit(answer.url).netloc} sent something else than an object in JSON")
+    return found
+
+
+def text(found: Mapping[str, Any], name: str, url: str) -> str:
+    """Return a field of an answer.
+
+    Raises:
+        RefusedError: it is missing.
+    """
+    value = found.get(name)
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
+        raise RefusedError(f"{urlsplit(url).netloc} sent no {name}")
+    return value
+
+
+def seconds(found: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """Return how long something is good for, `otherwise` where the answer does not say it."""
+    try:
+        return max(int(found[name]), 1)
+    except (KeyError, TypeError, ValueError):
+        return otherwise
+
+
+def said_by(body: str) -> str:
+    """Return what a provider says in a body of JSON or XML, without anything that may be a token."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        parts = [html.unescape(each) for each in re.findall(r"<(?:Code|Message)>(.*?)</", body, re.DOTALL)]
+        said = ": ".join(parts) if parts else body if not body.lstrip().startswith("<") else ""
+    else:
+        said = _said(found)
+    return _TOKENS.sub("…", " ".join(said.split()))[:400]
+
+
+def _said(found: Any) -> str:
+    if not isinstance(found, dict):
+        return ""
+    nested = found.get("error")
+    if isinstance(nested, dict):
+        return _said(nested)
+    if isinstance(errors := found.get("errors"), list):
+        return "; ".join(_said(each) for each in errors)
+    words = [
+        found.get(name) for name in ("__type", "error", "code", "status", "error_description", "message", "Message")
+    ]
+    return ": ".join(str(word) for word in words if isinstance(word, str) and word)

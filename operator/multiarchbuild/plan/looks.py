@@ -1,0 +1,160 @@
+"""Looks between two runs at what may have changed: one pod at a time, which finds something or fails.
+
+Level-triggered like all else: when the next look is due follows from status, and what a look has found from its pod.
+A look that fails changes nothing about the image, so that Ready stays what it is; status says why.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION, MultiArchBuild
+from multiarchbuild.api.results import Failure, Resolved
+from multiarchbuild.api.status import LookStatus, RunStatus
+
+from .actions import Action, EnsureInputs, StartResolve
+from .children import Pod, Role
+from .context import Context
+from .identity import digest, fingerprint, step_name
+from .not_created import ASK_AGAIN
+from .outcome import Going, outcome
+
+_PAUSE = timedelta(seconds=5)
+_SPREAD = 10
+"""Seconds."""
+_DEADLINE = 300
+"""Seconds that a look may take: git gives up on a silent server long before."""
+
+StatusT = TypeVar("StatusT", bound=LookStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[StatusT]):
+    """Where the looks stand after this decision."""
+
+    status: StatusT
+    came: Resolved | None = None
+    """What the one has found that has ended."""
+    pod: str = ""
+    """The pod that has found it."""
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+
+
+def look(
+    context: Context,
+    run: RunStatus | None,
+    status: StatusT,
+    role: Role,
+    *,
+    due: Callable[[StatusT], datetime | None],
+    others: int,
+    **wanted: Any,
+) -> Look[StatusT]:
+    """Return where the looks stand; there are none while a run goes on, and none before the first.
+
+    Args:
+        context: Of the build.
+        run: The last one.
+        status: Where they stood.
+        role: Of their pods.
+        due: When the next one is, by where they stand.
+        others: How many other builds are looked at: where that is all that the policy allows, this one waits.
+        wanted: What is looked at, as fields of `StartResolve`.
+    """
+    if run is None or run.result is None or context.build.spec.suspend or _outdated(context, run):
+        return Look(update(status, pod=None))
+    number = status.checks + 1
+    pod = next((pod for pod in context.pods_of(run.id, role) if pod.attempt == number), None)
+    if pod is not None:
+        return _with_pod(context, status, pod, due)
+    if status.pod is not None:
+        lost = Failure(reason=Reason.BUILDER_LOST, message=f"pod {status.pod} disappeared before its step ended")
+        return _failed(context, status, lost, due)
+    at = due(status)
+    if at is None or context.now < at:
+        return Look(status, wake_at=at)
+    if others >= context.policy.polling.concurrent:
+        return Look(status, wake_at=context.now + _ask_again(context))
+    child = context.pod_to_create(run.id, step_name(context.build, run.id, role, number))
+    if child.rejected:
+        # Of the image it says nothing: it is what was asked for, be it looked at or not.
+        rejected = update(status, reason=Reason.POD_REJECTED, message=child.rejected)
+        return Look(rejected, wake_at=context.now + ASK_AGAIN)
+    if child.failed:
+        return Look(status)
+    inputs = context.inputs(run.id).name
+    start = StartResolve(child.name, run.id, number, inputs, _DEADLINE, role, **wanted)
+    missing = all(existing.name != inputs for existing in context.config_maps)
+    actions = (EnsureInputs(name=inputs, run_id=run.id, parents=run.parents), start) if missing else (start,)
+    allowed = {"reason": None, "message": None} if status.reason is Reason.POD_REJECTED else {}
+    return Look(update(status, pod=start.name, requested=None, **allowed), actions=actions)
+
+
+def may_be_asked(build: MultiArchBuild) -> bool:
+    """Return whether anybody has ever asked for a look at what this build is made from."""
+    return bool(build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION))
+
+
+def request(build: MultiArchBuild) -> str | None:
+    """Return the value of the annotation that asks for a look, where it is a new one."""
+    asked = build.metadata.annotations.get(FLUX_RECONCILE_ANNOTATION, "")[:64]
+    return asked if asked and asked != build.status.last_handled_reconcile_at else None
+
+
+def update(status: StatusT, **fields: object) -> StatusT:
+    """Return `status` with other `fields`."""
+    return status.model_copy(update=fields)
+
+
+def _outdated(context: Context, run: RunStatus) -> bool:
+    """Return whether another run is wanted anyway, as of what is looked at."""
+    return run.inputs != fingerprint(context.build.spec).inputs
+
+
+def _ask_again(context: Context) -> timedelta:
+    """Return when to ask again whether a look may start: another time for each build, so that not all ask at once."""
+    return _PAUSE + timedelta(seconds=int(digest(context.build.metadata.uid, str(context.now))[:4], 16) % _SPREAD)
+
+
+def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[StatusT], datetime | None]) -> Look[StatusT]:
+    came = outcome(pod, context.now)
+    match came:
+        case Going(look_again=look_again):
+            return Look(_waiting(status, pod), wake_at=look_again)
+        case Resolved():
+            # Seen now: by the clock of a node the next look might be due at once, again and again.
+            ended = update(
+                status, last_checked_at=context.now, checks=status.checks + 1, pod=None, reason=None, message=None
+            )
+            return Look(ended, came, pod.name, wake_at=due(ended))
+        case Failure():
+            return _failed(context, status, came, due)
+        case _:
+            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
+            return _failed(context, status, wrong, due)
+
+
+def _waiting(status: StatusT, pod: Pod) -> StatusT:
+    """Return the status while `pod` goes on. Why the look before it failed stays until this one has ended."""
+    if pod.unschedulable:
+        return update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
+    if status.reason in {Reason.UNSCHEDULABLE, Reason.POD_REJECTED}:
+        return update(status, pod=pod.name, reason=None, message=None)
+    return update(status, pod=pod.name)
+
+
+def _failed(
+    context: Context, status: StatusT, failure: Failure, due: Callable[[StatusT], datetime | None]
+) -> Look[StatusT]:
+    ended = update(
+        status,
+        last_checked_at=context.now,
+        checks=status.checks + 1,
+        pod=None,
+        reason=failure.reason,
+        message=failure.message,
+    )
+    return Look(ended, wake_at=due(ended))

@@ -1,0 +1,188 @@
+"""Views: never older than what was written, and never a ghost of what was deleted."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multiarchbuild.controller.kube import CONFIG_MAPS, PODS
+from multiarchbuild.controller.views import SETTLED_SECONDS, TOGETHER_SECONDS, Views, patience
+from multiarchbuild.controller.watch import Key
+from multiarchbuild.plan.children import Role, pod_from
+from tests.unit.plan.world import World, node, timestamp
+
+KEY = Key("team-a", "app")
+
+
+class Cluster:
+    """A world whose objects have versions, and the views of it."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.version = 100
+        self.woken: list[tuple[Key, float]] = []
+        self.views = Views(lambda key, seconds: self.woken.append((key, seconds)))
+        self.world.reconcile()
+        self.pod = self.versioned(next(iter(self.world.pods.values())))
+
+    @property
+    def uid(self) -> str:
+        return str(self.world.resource["metadata"]["uid"])
+
+    def versioned(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        self.version += 1
+        manifest["metadata"]["resourceVersion"] = str(self.version)
+        return manifest
+
+    def copied(self) -> dict[str, Any]:
+        return copy.deepcopy(self.versioned(self.pod))
+
+    def names(self) -> list[str]:
+        return [pod.name for pod in self.views.children_of(self.uid).pods]
+
+    def taken(self) -> list[float]:
+        waits, self.woken = [seconds for _, seconds in self.woken], []
+        return waits
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def test_what_we_created_is_there_before_the_watch_shows_it_and_wakes_nobody(cluster: Cluster) -> None:
+    cluster.views.stored(PODS, cluster.pod)
+    assert len(cluster.names()) == 1
+    cluster.views.pod_seen("ADDED", cluster.pod)
+    assert cluster.woken == []
+
+
+def test_an_older_event_changes_nothing(cluster: Cluster) -> None:
+    before = cluster.copied()
+    cluster.world.start(cluster.pod)
+    cluster.views.stored(PODS, cluster.copied())
+    cluster.views.pod_seen("MODIFIED", before)
+    assert cluster.views.children_of(cluster.uid).pods[0].step_started_at
+    assert cluster.woken == []
+
+
+def test_a_create_whose_answer_comes_after_the_deletion_leaves_no_ghost(cluster: Cluster) -> None:
+    answer = cluster.copied()
+    cluster.views.pod_seen("ADDED", cluster.copied())
+    # As a stream tells it that was interrupted: no more than what it knew.
+    meta = {key: cluster.pod["metadata"][key] for key in ("name", "namespace", "uid", "ownerReferences")}
+    cluster.views.pod_seen("DELETED", {"metadata": meta})
+    cluster.views.stored(PODS, answer)
+    assert cluster.names() == []
+
+
+def test_a_pod_that_we_deleted_is_not_deleted_again_and_its_results_still_come(cluster: Cluster) -> None:
+    cluster.views.stored(PODS, cluster.copied())
+    cluster.views.deleted(PODS, cluster.uid, cluster.pod["metadata"]["name"], cluster.pod["metadata"]["uid"])
+    assert cluster.views.children_of(cluster.uid).pods[0].deleting
+    cluster.world.succeed(cluster.pod)
+    cluster.views.pod_seen("MODIFIED", cluster.copied())
+    assert cluster.views.children_of(cluster.uid).pods[0].ended
+
+
+def test_config_maps_come_and_go(cluster: Cluster) -> None:
+    made = cluster.versioned(next(iter(cluster.world.config_maps.values())))
+    meta = made["metadata"]
+    cluster.views.stored(CONFIG_MAPS, made)
+    assert [each.name for each in cluster.views.children_of(cluster.uid).config_maps] == [meta["name"]]
+    cluster.views.deleted(CONFIG_MAPS, cluster.uid, meta["name"], meta["uid"])
+    assert cluster.views.children_of(cluster.uid).config_maps == ()
+    again = cluster.versioned(copy.deepcopy(made))
+    again["metadata"]["uid"] = "another"
+    cluster.views.config_map_seen("ADDED", again)
+    cluster.views.config_map_seen("DELETED", again)
+    assert cluster.woken == [(KEY, 0.0)], "somebody took it away: it is missed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pod: pod["metadata"]["labels"].update({"multiarch.build/build-uid": "another"}),
+        lambda pod: pod["metadata"]["labels"].pop("multiarch.build/build-uid"),
+        lambda pod: pod["metadata"].pop("ownerReferences"),
+    ],
+    ids=["of another", "without a label", "without an owner"],
+)
+def test_what_only_looks_like_a_child_is_none(cluster: Cluster, change: Any) -> None:
+    change(cluster.pod)
+    cluster.views.pod_seen("ADDED", cluster.pod)
+    assert cluster.names() == []
+
+
+def test_results_are_looked_at_at_once_and_all_else_together(cluster: Cluster) -> None:
+    cluster.views.stored(PODS, cluster.copied())
+    for change, expected in (
+        (lambda: cluster.world.schedule(cluster.pod), [TOGETHER_SECONDS]),
+        (lambda: cluster.world.start(cluster.pod), [TOGETHER_SECONDS]),
+        (lambda: cluster.pod["metadata"]["annotations"].update({"example.com/seen": "1"}), []),
+        (lambda: cluster.world.succeed(cluster.pod), [0.0]),
+        (lambda: cluster.pod["status"].update(phase="Succeeded"), []),
+        (lambda: cluster.pod["metadata"].update(deletionTimestamp=timestamp(cluster.world.now)), [0.0]),
+    ):
+        change()
+        cluster.views.pod_seen("MODIFIED", cluster.copied())
+        assert cluster.taken() == expected
+
+
+@pytest.mark.parametrize(("exit_code", "expected"), [(0, SETTLED_SECONDS), (1, 0.0)])
+def test_the_end_of_a_step_that_has_told_its_success_is_no_news(exit_code: int, expected: float) -> None:
+    cluster = Cluster()
+    told = {cluster.pod["metadata"]["uid"]}
+    cluster.views = Views(lambda key, seconds: cluster.woken.append((key, seconds)), told.__contains__)
+    cluster.world.start(cluster.pod)
+    cluster.views.stored(PODS, cluster.copied())
+    cluster.world.end(cluster.pod, "", exit_code)
+    cluster.views.pod_seen("MODIFIED", cluster.copied())
+    assert cluster.taken() == [expected], "what it says against it is looked at at once"
+    cluster.pod["metadata"].update(deletionTimestamp=timestamp(cluster.world.now))
+    cluster.views.pod_seen("MODIFIED", cluster.copied())
+    assert cluster.taken() == [0.0]
+
+
+@given(st.permutations(range(6)))
+def test_whatever_order_events_and_answers_come_in_the_newest_wins(order: list[int]) -> None:
+    cluster = Cluster()
+    states = []
+    for step in range(6):
+        cluster.pod["metadata"]["annotations"]["multiarch.build/source"] = str(step)
+        states.append(cluster.copied())
+    for number in order:
+        if number % 2:
+            cluster.views.pod_seen("MODIFIED", states[number])
+        else:
+            cluster.views.stored(PODS, states[number])
+    assert [pod.source_annotation for pod in cluster.views.children_of(cluster.uid).pods] == ["5"]
+
+
+def test_what_ends_a_pod_is_urgent() -> None:
+    world = World()
+    world.reconcile()
+    pod = world.pod(Role.BUILD)
+    before = pod_from(pod)
+    world.evict(pod)
+    assert patience(before, pod_from(pod)) == 0.0
+
+
+def test_nodes_are_news_only_where_placement_sees_them() -> None:
+    views = Views(lambda _key, _seconds: None)
+    manifest: dict[str, Any] = {
+        "metadata": {"name": "n", "uid": "u", "resourceVersion": "1", "labels": node("amd64").labels},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    assert views.node_seen("ADDED", manifest)
+    manifest["metadata"]["resourceVersion"] = "2"
+    assert not views.node_seen("MODIFIED", manifest)
+    manifest["metadata"]["resourceVersion"] = "3"
+    manifest["status"]["conditions"][0]["status"] = "False"
+    assert views.node_seen("MODIFIED", manifest)
+    assert [each.ready for each in views.nodes.all] == [False]
+    assert views.node_seen("DELETED", manifest)
+    assert not views.node_seen("DELETED", manifest)
+    assert views.nodes.all == ()
