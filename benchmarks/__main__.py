@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from hack.target import CommandError, Target, from_environment
 from multiarchbuild.plan.policy import BUILDKIT_IMAGE
 from tests.cluster.build import BuildError
+from tests.load import figures as figures_page
 
 from . import report
 from .contestant import BenchmarkError
-from .rounds import COMPARISONS, CONTESTANTS, measure
+from .rounds import COMPARISONS, CONTESTANTS, GOALS, measure
 
 
 def main() -> int:
@@ -31,7 +32,10 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     comparisons = [each for each in COMPARISONS if {each.one, each.other} <= set(contestants)]
-    print(report.markdown(samples, contestants, comparisons, _title(environment)))
+    text = report.markdown(samples, contestants, comparisons, _title(environment), GOALS)
+    print(text)
+    if arguments.write:
+        figures_page.write("bench", text)
     if arguments.json:
         figures = report.document(samples, contestants, comparisons, environment)
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -42,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all builds (default: %(default)s)")
     parser.add_argument("--only", action="append", choices=CONTESTANTS, help="contestant; may be repeated")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--json", type=Path, help="file for all figures and samples")
     return parser
 
@@ -60,7 +65,7 @@ def _environment(target: Target, rounds: int) -> dict[str, Any]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "kubernetes": version["serverVersion"]["gitVersion"],
         "buildkit": BUILDKIT_IMAGE,
-        "nodes": sorted(target.facts.nodes.values()),
+        "nodes": sorted(target.nodes.values()),
         "local": bool(target.facts.instance),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hack.target import Target
 from multiarchbuild.plan.policy import BUILDKIT_IMAGE
+from multiarchbuild.steps.dates import EARLIEST
 
 from .contestant import BenchmarkError, Timing, phases
 from .workload import PLATFORMS, TAG, Case, arch, files
@@ -80,7 +81,7 @@ class Buildx:
         """Build; return the Unix time at which the last builder was up, None where none had to start."""
         command = [
             *(self._program, "build", "--builder", _BUILDER, "--progress=plain", "--provenance=mode=min"),
-            *("--platform", ",".join(PLATFORMS), "--build-arg=SOURCE_DATE_EPOCH=0", str(context)),
+            *("--platform", ",".join(PLATFORMS), f"--build-arg=SOURCE_DATE_EPOCH={EARLIEST}", str(context)),
             f"--output=type=image,name={image}:{TAG},push=true,oci-mediatypes=true,rewrite-timestamp=true",
         ]
         log, booting, booted = list[str](), set[str](), None

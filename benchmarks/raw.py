@@ -6,6 +6,7 @@ from typing import Any
 
 from hack.target import Target
 from multiarchbuild.plan.policy import BUILDKIT_IMAGE
+from multiarchbuild.steps.dates import EARLIEST
 
 from . import pods
 from .contestant import BenchmarkError, Timing, phases
@@ -18,7 +19,7 @@ _CONTEXT = "/work/context"
 _SCRIPT = f"""\
 mkdir {_CONTEXT}
 cp -L /inputs/* {_CONTEXT}
-touch -d @0 {_CONTEXT}/* {_CONTEXT}
+touch -d @{EARLIEST} {_CONTEXT}/* {_CONTEXT}
 until [ -S {_SOCKET} ]; do sleep 0.02; done
 "$@" 2>&1
 cp /work/metadata.json /dev/termination-log
@@ -151,7 +152,7 @@ def _buildctl(platform: str, image: str) -> list[str]:
     return [
         *("buildctl", f"--addr=unix://{_SOCKET}", "build", "--progress=plain", "--frontend=dockerfile.v0"),
         *(f"--local=context={_CONTEXT}", f"--local=dockerfile={_CONTEXT}", f"--opt=platform={platform}"),
-        *("--opt=attest:provenance=mode=min", "--opt=build-arg:SOURCE_DATE_EPOCH=0"),
+        *("--opt=attest:provenance=mode=min", f"--opt=build-arg:SOURCE_DATE_EPOCH={EARLIEST}"),
         f"--output=type=image,name={image},push=true,push-by-digest=true,oci-mediatypes=true,rewrite-timestamp=true",
         *(f"--import-cache={cache}", "--metadata-file=/work/metadata.json"),
         f"--export-cache={cache},mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true",

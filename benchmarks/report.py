@@ -60,6 +60,23 @@ class Comparison:
     other: str
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a ratio is to be at most.
+
+    Attributes:
+        name: What is built, in words.
+        case: Of which build,
+        comparison: by whom,
+        most: in its median.
+    """
+
+    name: str
+    case: Case
+    comparison: Comparison
+    most: float
+
+
 def seconds(samples: Iterable[Sample], case: Case, contestant: str) -> Spread | None:
     """Return how long `contestant` took for `case`; None where it did not take part."""
     found = [sample.seconds for sample in samples if (sample.case, sample.contestant) == (case, contestant)]
@@ -88,10 +105,15 @@ def phases(samples: Iterable[Sample], case: Case, contestant: str) -> dict[str, 
 
 
 def markdown(
-    samples: Sequence[Sample], contestants: Sequence[str], comparisons: Sequence[Comparison], title: str
+    samples: Sequence[Sample],
+    contestants: Sequence[str],
+    comparisons: Sequence[Comparison],
+    title: str,
+    wanted: Sequence[Goal] = (),
 ) -> str:
     """Return the figures as tables."""
-    return "\n".join([title, "", *_summary(samples, contestants, comparisons), *_breakdown(samples, contestants)])
+    summary = _summary(samples, contestants, comparisons)
+    return "\n".join([title, "", *summary, *goals(samples, wanted), *_breakdown(samples, contestants)])
 
 
 def document(
@@ -113,6 +135,20 @@ def document(
         },
         "samples": [asdict(sample) for sample in samples],
     }
+
+
+def goals(samples: Sequence[Sample], wanted: Sequence[Goal]) -> Iterator[str]:
+    """Yield a table of what was to be reached, and what was; nothing of comparisons that were not made."""
+    rows = [(each, found) for each in wanted if (found := ratio(samples, each.case, each.comparison))]
+    if not rows:
+        return
+    yield _row(["goal", "ratio", "at most", "measured", ""])
+    yield _row(["---", "---", "---:", "---:", "---"])
+    for goal, found in rows:
+        names = f"{goal.comparison.one} / {goal.comparison.other}"
+        over = found.middle / goal.most - 1
+        yield _row([goal.name, names, f"{goal.most:.1f}", str(found), "met" if over <= 0 else f"missed by {over:.0%}"])
+    yield ""
 
 
 def _json(spread: Spread | None) -> dict[str, float] | None:

@@ -17,12 +17,23 @@ from tests.cluster.layout import cache_directory
 from .buildx import Buildx
 from .contestant import BenchmarkError, Contestant
 from .raw import RawPods
-from .report import Comparison, Sample
-from .through_operator import Operator
+from .report import Comparison, Goal, Sample
+from .through_operator import Kept, Operator
 from .workload import TAG, Case
 
-COMPARISONS = (Comparison(Operator.name, RawPods.name), Comparison(Operator.name, Buildx.name))
-CONTESTANTS = (RawPods.name, Operator.name, Buildx.name)
+COMPARISONS = (
+    Comparison(Operator.name, RawPods.name),
+    Comparison(Operator.name, Buildx.name),
+    Comparison(Kept.name, Buildx.name),
+)
+CONTESTANTS = (RawPods.name, Operator.name, Kept.name, Buildx.name)
+GOALS = (
+    Goal("one file changed, kept", Case.CHANGED, COMPARISONS[2], 1.2),
+    Goal("nothing changed, kept", Case.REBUILD, COMPARISONS[2], 2.0),
+    Goal("nothing changed, nothing kept", Case.REBUILD, COMPARISONS[0], 1.0),
+    Goal("cold", Case.COLD, COMPARISONS[0], 1.0),
+    Goal("cold", Case.COLD, COMPARISONS[1], 0.4),
+)
 
 _NAMESPACE = "mab-benchmark"
 _BUILDX_NAMESPACE = "mab-benchmark-buildx"
@@ -42,11 +53,12 @@ def measure(target: Target, rounds: int, names: Sequence[str]) -> list[Sample]:
         images = [BUILDKIT_IMAGE]
         if RawPods.name in names:
             contestants.append(RawPods(target, _NAMESPACE))
-        if Operator.name in names:
+        own = [each(target, _NAMESPACE) for each in (Operator, Kept) if each.name in names]
+        if own:
             image = build_image(target)
             stack.enter_context(installed(target, image))
             images.append(image)
-            contestants.append(Operator(target, _NAMESPACE))
+            contestants += own
         if Buildx.name in names:
             program = build.ensure_programs(cache_directory(os.environ), {"buildx"})["buildx"]
             buildx = Buildx(target, program, _BUILDX_NAMESPACE)
@@ -131,9 +143,9 @@ def _pull(target: Target, images: Sequence[str]) -> None:
                 ],
             },
         }
-        for node in target.facts.nodes
+        for node in target.nodes
     ]
-    names = [f"pod/pull-{node}" for node in target.facts.nodes]
+    names = [f"pod/pull-{node}" for node in target.nodes]
     target.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     succeeded = "--for=jsonpath={.status.phase}=Succeeded"
     target.kubectl("wait", *names, "--namespace", _NAMESPACE, succeeded, "--timeout=300s")

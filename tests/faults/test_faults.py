@@ -8,11 +8,11 @@ import pytest
 from tests.cluster.fixture import Cluster
 from tests.faults.faults import kill_buildkitd, registry_refuses
 from tests.support import watch
+from tests.support.gate import Gate
 from tests.support.tenant import AMD64, ARM64, BOTH, Build, Status, Tenant, inline, platform
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("alone")]
 
-SLOW = inline("FROM busybox:1.36\nRUN sleep 6 && uname -m > /machine\n")
 OUTAGE = 20
 """Seconds for which the registry is away."""
 
@@ -24,13 +24,18 @@ def local(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def test_a_daemon_that_is_killed_and_a_pod_that_is_deleted(local: Cluster, tenant: Tenant) -> None:
-    build = tenant.build(source=SLOW)
+def gated(gate: Gate) -> dict[str, Any]:
+    """Return a source whose RUN waits until the test has broken what it breaks."""
+    return inline(f"FROM busybox:1.36\nRUN {gate.wait()}; uname -m > /machine\n")
+
+
+def test_a_daemon_that_is_killed_and_a_pod_that_is_deleted(local: Cluster, tenant: Tenant, gate: Gate) -> None:
+    build = tenant.build(source=gated(gate))
     pods = {ARM64: building(build, ARM64)}
     tenant.kubectl("delete", "pod", pods[ARM64]["metadata"]["name"], "--wait=false")
-    # The other one may be ahead: it is killed in the attempt that it is at.
     pods[AMD64] = building(build, AMD64)
     kill_buildkitd(local, pods[AMD64])
+    gate.open()
     status = build.succeeded()
     check(tenant, status, {AMD64: "BuilderLost", ARM64: "BuilderLost"})
     told = {name: platform(status, name)["failedAttempts"][0] for name in BOTH}
@@ -39,10 +44,11 @@ def test_a_daemon_that_is_killed_and_a_pod_that_is_deleted(local: Cluster, tenan
     assert all(told[name]["node"] == pods[name]["spec"]["nodeName"] for name in BOTH)
 
 
-def test_a_registry_that_is_away_during_the_push(local: Cluster, tenant: Tenant) -> None:
-    build = tenant.build(source=SLOW, platforms=[AMD64])
+def test_a_registry_that_is_away_during_the_push(local: Cluster, tenant: Tenant, gate: Gate) -> None:
+    build = tenant.build(source=gated(gate), platforms=[AMD64])
     building(build, AMD64)
     with registry_refuses(local, 5000):
+        gate.open()
         build.until(lambda status: platform(status, AMD64)["reason"] == "Retrying", why="the push failed")
         time.sleep(OUTAGE)
     status = build.succeeded()
@@ -51,28 +57,31 @@ def test_a_registry_that_is_away_during_the_push(local: Cluster, tenant: Tenant)
     check(tenant, status, {AMD64: "RegistryUnreachable"})
 
 
-def test_a_node_that_is_drained(local: Cluster, tenant: Tenant) -> None:
-    build = tenant.build(source=SLOW, scheduling={"nativeWait": "5m"})
+def test_a_node_that_is_drained(local: Cluster, tenant: Tenant, gate: Gate) -> None:
+    build = tenant.build(source=gated(gate), scheduling={"nativeWait": "5m"})
     building(build, ARM64)
     try:
-        local.kubectl("drain", "n-arm64", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=30s")
+        local.kubectl("drain", "n-arm64", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
         status = build.until(lambda status: platform(status, ARM64).get("failedAttempts"), why="the pod is evicted")
         assert platform(status, ARM64)["failedAttempts"][0]["reason"] == "BuilderEvicted"
         # No native node is left; the other platform is not disturbed.
-        waiting = build.until(lambda status: platform(status, ARM64)["reason"] == "WaitingForNativeNode", 30)
+        waiting = build.until(lambda status: platform(status, ARM64)["reason"] == "WaitingForNativeNode")
         assert "no Ready, schedulable node" in platform(waiting, ARM64)["message"]
     finally:
         local.kubectl("uncordon", "n-arm64")
+    gate.open()
     check(tenant, build.succeeded(), {ARM64: "BuilderEvicted"})
 
 
-def test_a_node_that_is_lost(local: Cluster, tenant: Tenant) -> None:
-    build = tenant.build(source=SLOW, scheduling={"nativeWait": "5m"})
+def test_a_node_that_is_lost(local: Cluster, tenant: Tenant, gate: Gate) -> None:
+    build = tenant.build(source=gated(gate), scheduling={"nativeWait": "5m"})
     building(build, ARM64)
     local.stop_node("n-arm64")
+    gate.open()
     try:
+        build.until(lambda status: platform(status, AMD64)["phase"] == "Succeeded", why="the other platform is built")
         status = build.until(
-            lambda status: platform(status, ARM64).get("failedAttempts"), 100, "the platform is given up on the node"
+            lambda status: platform(status, ARM64).get("failedAttempts"), why="the platform is given up on the node"
         )
         (lost,) = platform(status, ARM64)["failedAttempts"]
         assert (lost["reason"], lost["node"]) == ("BuilderEvicted", "n-arm64")
@@ -95,8 +104,8 @@ def building(build: Build, name: str) -> dict[str, Any]:
 
 def in_run(tenant: Tenant, pod: str) -> None:
     """Wait until the log of a build pod says that its RUN has begun."""
-    for line in watch.following(tenant.target, "-n", tenant.namespace, pod, "-c", "step", seconds=60):
-        if "RUN sleep" in line:
+    for line in watch.following(tenant.target, "-n", tenant.namespace, pod, "-c", "step"):
+        if "RUN until" in line:
             return
     raise AssertionError(f"{pod} never came to its RUN")
 

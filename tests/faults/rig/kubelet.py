@@ -1,0 +1,285 @@
+"""Two nodes and their kubelet, played: pods are bound by the real scheduler, and end with real results of steps."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from multiarchbuild.api.answers import NONCE_ENV, answer_line
+from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.results import (
+    Built,
+    CacheUse,
+    Failure,
+    Published,
+    PublishedPlatform,
+    Pushed,
+    Resolved,
+    Source,
+    dump,
+)
+from multiarchbuild.plan.children import Pod, Role, pod_from
+
+from .api import Api, ApiError, insist
+
+NODES: Final = {"faults-amd64": "amd64", "faults-arm64": "arm64"}
+_ROOM = {"cpu": "10k", "memory": "64Ti", "pods": "20k", "ephemeral-storage": "64Ti"}
+_LEASE_SECONDS = 6
+
+
+@dataclass(frozen=True)
+class Hang:
+    """The step does not end, or not before something has happened."""
+
+    until: asyncio.Event | None = None
+
+
+Work = Callable[[], Awaitable[None]]
+Behaviour = Callable[[Pod], Failure | Hang | None]
+"""What a step does, where it does not simply succeed."""
+
+
+Pace = Callable[[str], float]
+"""Seconds that it takes until a pod starts, ends or is gone: `start`, `end` or `delete`."""
+
+
+def at_once(_: str) -> float:
+    """Let everything take a moment."""
+    return 0.1
+
+
+def succeeds(_: Pod) -> None:
+    """Let every step succeed."""
+
+
+def failure(reason: Reason) -> Failure:
+    """Return a failure for `reason`."""
+    return Failure(reason=reason, message=f"{reason} as the plan says", log_tail="the end of the log")
+
+
+@dataclass
+class Place:
+    """What the kubelet knows of one namespace."""
+
+    behaviour: Behaviour = succeeds
+    head: str = "a" * 40
+    """Commit of the branch."""
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The last state of each pod that there ever was, by uid."""
+    deleted: set[str] = field(default_factory=set)
+    """Uids of pods that are gone."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Digest of the index by run."""
+    answers: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
+    """What the log of a pod says, by its name."""
+
+    def answer(self, pod: str) -> asyncio.Future[bytes]:
+        """Return what the log of a pod will say."""
+        return self.answers.setdefault(pod, asyncio.get_running_loop().create_future())
+
+
+class Kubelet:
+    """See the module. One for all namespaces of the rig."""
+
+    def __init__(self, api: Api, pace: Pace = at_once) -> None:
+        """Play with `api`; `pace` says how long things take."""
+        self.places: dict[str, Place] = {}
+        self.endpoint: tuple[str, int] | None = None
+        """Address and port at which the API server asks for logs, if it does; to be set before it runs."""
+        self.answers: Callable[[Pod], bool] = lambda pod: bool(int(pod.uid[-1], 16) % 2)
+        """Of which pods the log has the result: of half of them, so that both ways to learn of it are taken."""
+        self._api, self._pace = api, pace
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def log(self, namespace: str, pod: str) -> AsyncIterator[bytes]:
+        """Yield the log of a pod as it comes."""
+        yield b"#1 [internal] load build definition from Dockerfile\n"
+        if (answer := await asyncio.shield(self.places[namespace].answer(pod))) != b"":
+            yield answer
+
+    async def run(self) -> None:
+        """Be a kubelet, for ever."""
+        for name, arch in NODES.items():
+            await self._register(name, arch)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._heartbeat())
+                group.create_task(self._follow())
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    async def _register(self, name: str, arch: str) -> None:
+        labels = {"kubernetes.io/arch": arch, "kubernetes.io/os": "linux", "kubernetes.io/hostname": name}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+        await self._api.create("/api/v1/nodes", node, exists_ok=True)
+        now = _now()
+        conditions = [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "KubeletReady",
+                "message": "played",
+                "lastHeartbeatTime": now,
+                "lastTransitionTime": now,
+            }
+        ]
+        status: dict[str, Any] = {"conditions": conditions, "capacity": _ROOM, "allocatable": _ROOM}
+        if self.endpoint is not None:
+            address, port = self.endpoint
+            status["addresses"] = [{"type": "InternalIP", "address": address}]
+            status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": port}}
+        await self._api.merge(f"/api/v1/nodes/{name}/status", {"status": status})
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
+        await self._api.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease, exists_ok=True)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            for name in NODES:
+                now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+                spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
+                path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
+                await insist(partial(self._api.merge, path, {"spec": spec}))
+            await asyncio.sleep(_LEASE_SECONDS)
+
+    async def _follow(self) -> None:
+        async for kind, pod in self._api.watch("/api/v1/pods", "app.kubernetes.io/managed-by=multiarchbuild"):
+            place = self.places.get(pod["metadata"]["namespace"])
+            if place is None:
+                continue
+            uid = pod["metadata"]["uid"]
+            place.pods[uid] = pod
+            answer = place.answer(pod["metadata"]["name"])
+            if (kind == "DELETED" or pod_from(pod).ended) and not answer.done():
+                answer.set_result(b"")  # the end of its log
+            if kind == "DELETED":
+                place.deleted.add(uid)
+            elif pod["spec"].get("nodeName") in NODES:
+                self._look(place, pod)
+
+    def _look(self, place: Place, pod: dict[str, Any]) -> None:
+        """Do what a kubelet does next for a pod, once."""
+        seen = pod_from(pod)
+        if seen.deleting:
+            self._start(seen, "delete", partial(self._remove, pod))
+        elif seen.step_started_at is None:
+            self._start(seen, "start", partial(self._begin, pod))
+        elif seen.ended is None and _has_what_it_needs(seen):
+            self._start(seen, "end", partial(self._end, place, pod))
+
+    def _start(self, pod: Pod, what: str, work: Work) -> None:
+        if (pod.uid, what) not in self._tasks:
+            self._tasks[pod.uid, what] = asyncio.ensure_future(self._after_a_while(what, work))
+
+    async def _after_a_while(self, what: str, work: Work) -> None:
+        await asyncio.sleep(self._pace(what))
+        try:
+            await insist(work)
+        except ApiError as error:
+            # It was deleted meanwhile, which a kubelet finds out in this way.
+            if error.status not in {404, 409}:
+                raise
+
+    async def _begin(self, pod: dict[str, Any]) -> None:
+        running = {"running": {"startedAt": _now()}}
+        status: dict[str, Any] = {"phase": "Running", "startTime": _now()}
+        status["containerStatuses"] = [_container(pod, "containers", running)]
+        if pod["spec"].get("initContainers"):
+            status["initContainerStatuses"] = [_container(pod, "initContainers", running)]
+        await self._api.merge(_path(pod, "/status"), {"status": status, "metadata": {"uid": pod["metadata"]["uid"]}})
+
+    async def _end(self, place: Place, pod: dict[str, Any]) -> None:
+        seen = pod_from(pod)
+        result: Failure | Resolved | Built | Published
+        match place.behaviour(seen):
+            case Hang(until=None):
+                return
+            case Hang(until=asyncio.Event() as happened):
+                await happened.wait()
+                result = _success(place, seen, pod)
+            case Failure() as failed:
+                result = failed
+            case None:
+                result = _success(place, seen, pod)
+        message = dump(result)
+        nonce = _nonce(pod)
+        if nonce and self.answers(seen) and not place.answer(seen.name).done():
+            # The result is in the log before the end of the container is seen.
+            place.answer(seen.name).set_result(f"{answer_line(nonce, seen.name, message)}\n".encode())
+            await asyncio.sleep(self._pace("start"))
+        terminated = {
+            "exitCode": int(isinstance(result, Failure)),
+            "reason": "Error" if isinstance(result, Failure) else "Completed",
+            "message": message.decode(),
+            "startedAt": _now(),
+            "finishedAt": _now(),
+        }
+        status = {
+            "phase": "Failed" if isinstance(result, Failure) else "Succeeded",
+            "containerStatuses": [_container(pod, "containers", {"terminated": terminated})],
+        }
+        await self._api.merge(_path(pod, "/status"), {"status": status, "metadata": {"uid": pod["metadata"]["uid"]}})
+
+    async def _remove(self, pod: dict[str, Any]) -> None:
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
+        await self._api.delete(_path(pod), options)
+
+
+def _success(place: Place, pod: Pod, manifest: dict[str, Any]) -> Resolved | Built | Published:
+    match pod.role:
+        case Role.RESOLVE | Role.CHECK:
+            return Resolved(source=Source(commit=place.head, ref="main", author="Ada", time=1_700_000_000))
+        case Role.CHECK_BASES:
+            return Resolved()
+        case Role.BUILD:
+            return Built(digest=built_digest(pod), cache=CacheUse(hits=1, total=3))
+        case Role.PUBLISH:
+            arguments = manifest["spec"]["containers"][0]["args"]
+            tags = tuple(each.removeprefix("--tag=") for each in arguments if each.startswith("--tag="))
+            images = Pushed.model_validate_json(pod.built_annotation).images
+            index = digest(*(image.digest for image in images))
+            place.published[pod.run_id] = index
+            platforms = tuple(PublishedPlatform(platform=each.platform, digest=each.digest, size=5) for each in images)
+            return Published(digest=index, tags=tags, platforms=platforms)
+        case Role.UNKNOWN:
+            raise AssertionError(f"{pod.name} is of a role that nobody knows")
+
+
+def built_digest(pod: Pod) -> str:
+    """Return the digest that a builder pushes: of what it was told to build."""
+    return digest("built", pod.run_id, ",".join(map(str, pod.platforms)), pod.source_annotation)
+
+
+def digest(*parts: str) -> str:
+    """Return a digest of `parts`."""
+    return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _has_what_it_needs(pod: Pod) -> bool:
+    """Return whether a step has been handed what it waits for: the source, or what was built."""
+    if pod.role is Role.PUBLISH:
+        return bool(pod.built_annotation)
+    return pod.role is not Role.BUILD or bool(pod.source_annotation)
+
+
+def _nonce(pod: dict[str, Any]) -> str:
+    environment = pod["spec"]["containers"][0].get("env", ())
+    return next((str(entry["value"]) for entry in environment if entry["name"] == NONCE_ENV), "")
+
+
+def _container(pod: dict[str, Any], kind: str, state: dict[str, Any]) -> dict[str, Any]:
+    spec = pod["spec"][kind][0]
+    common = {"name": spec["name"], "image": spec["image"], "imageID": "", "restartCount": 0, "ready": False}
+    return {**common, "state": state}
+
+
+def _path(pod: dict[str, Any], subresource: str = "") -> str:
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}{subresource}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
