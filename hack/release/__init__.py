@@ -1,0 +1,1 @@
+"""`make release`: everything a user installs, made from one commit and twice the same."""
