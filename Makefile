@@ -101,8 +101,9 @@ pictures: venv ## The pictures of kubectl mab ui in docs/images, made anew by a 
 
 # What takes long and says so comes first; then each test is a line when it ends.
 .PHONY: test
-test: check install test-programs ## Everything: check, then the tests on a real cluster
-	@pytest -v -n 2 --dist=loadgroup --durations=20 --ignore=tests/unit tests
+test: check install test-programs ## Everything: check, then the tests on a real cluster; RERUNS=0 takes no second try
+	@pytest -v -n 2 --dist=loadgroup --durations=20 -raR --reruns 1 --reruns-delay 5 --max-suite-reruns $(or $(RERUNS),4) \
+		--rerun-show-tracebacks --ignore=tests/unit tests
 
 # After a new version of BuildKit: the texts that its failures are recognised by. CASES="name …" records only those.
 .PHONY: record-fixtures
