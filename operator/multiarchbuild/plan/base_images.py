@@ -2,8 +2,12 @@
 
 What is asked for is what the builders have reported, and only what no Dockerfile pins. A tag that has moved starts one
 run, whatever comes of it: status.run.bases says for which digests it was.
+
+A base image that is made from the image of this very build, as where the Dockerfile begins with the tag that is pushed,
+never counts: each run would move it, and so start the next one, without an end.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +18,9 @@ from multiarchbuild.api.status import BaseImagesCheck, RunStatus
 
 from . import looks
 from .actions import Action
+from .build_summary import BuildSummary, summarize
 from .children import Role
+from .cluster import ClusterView
 from .context import Context, earliest
 from .looks import update
 from .windows import is_open, opens_at
@@ -35,7 +41,8 @@ def ask(context: Context, run: RunStatus | None, status: BaseImagesCheck | None,
     if wanted is None:
         return Asked()
     status = status or BaseImagesCheck()
-    if image is None or not image.bases:
+    own = circular(context)
+    if image is None or not (asked := tuple(base for base in image.bases if _name(base) not in own)):
         return Asked(update(status, pod=None))
     if (request := looks.request(context.build)) is not None:
         status = update(status, requested=request)
@@ -46,7 +53,7 @@ def ask(context: Context, run: RunStatus | None, status: BaseImagesCheck | None,
         Role.CHECK_BASES,
         due=lambda status: _due(context, wanted, run, status) if run is not None else None,
         others=others,
-        bases=image.bases,
+        bases=asked,
     )
     after = look.status if look.came is None else update(look.status, moved=look.came.bases[: limits.BASES])
     opens = opens_at(_window(context, wanted), context.now) if run and news(context, run, after) else None
@@ -63,8 +70,12 @@ def news(context: Context, run: RunStatus, status: BaseImagesCheck | None) -> tu
     image = context.build.status.image
     if status is None or image is None or context.build.spec.rebuild.on_base_image is None:
         return ()
-    built = {_name(base): base for base in image.bases}
-    return tuple(base for base in status.moved if base not in run.bases and built.get(_name(base), base) != base)
+    own, built = circular(context), {_name(base): base for base in image.bases}
+    return tuple(
+        base
+        for base in status.moved
+        if base not in run.bases and built.get(_name(base), base) != base and _name(base) not in own
+    )
 
 
 def cause(context: Context, run: RunStatus, status: BaseImagesCheck | None) -> str:
@@ -87,6 +98,65 @@ def known(last: RunStatus | None, context: Context, status: BaseImagesCheck | No
     # One that a run was started for and that no builder has got, as behind a mirror, starts no run once more.
     missed = [base for base in (last.bases if last else ()) if base not in built]
     return tuple(dict.fromkeys([*(status.moved if status else ()), *missed]))[: limits.BASES]
+
+
+def circular(context: Context) -> dict[str, str]:
+    """Return the tags of base images that this build moves itself, or that others move because of it.
+
+    By tag, as `registry/repository:tag`, with the builds on the way from this one back to it.
+    """
+    build = context.build
+    if build.spec.rebuild.on_base_image is None or build.status.image is None:
+        return {}
+    own = summarize(build)
+    ways = {name: _way(name, own, context.others) for name in map(_name, build.status.image.bases)}
+    return {name: " → ".join(_told(each, own) for each in (own, *way)) for name, way in ways.items() if way}
+
+
+def note(context: Context) -> str:
+    """Return which base images start no run because they are made from this build's own image, or nothing."""
+    return "; ".join(
+        f"base image {name} is made from this image ({way}): that it moves starts no run"
+        for name, way in circular(context).items()
+    )
+
+
+def _way(name: str, own: BuildSummary, others: ClusterView) -> tuple[BuildSummary, ...]:
+    """Return the builds by which `own` has the tag `name` moved, each of which follows on the one before.
+
+    Itself is the last one, and the only one where it moves that tag. Empty where it does not have it moved.
+    """
+    ways: list[tuple[BuildSummary, ...]] = [(mover,) for mover in _moving(name, own, others)]
+    seen = set[str]()
+    while ways:
+        way = ways.pop(0)
+        if way[0].uid == own.uid:
+            return (*way[1:], own)
+        if way[0].uid not in seen:
+            seen.add(way[0].uid)
+            ways += [(above, *way) for above in _followed(way[0], own, others)]
+    return ()
+
+
+def _followed(build: BuildSummary, own: BuildSummary, others: ClusterView) -> Iterator[BuildSummary]:
+    """Yield the builds that start a run of `build` when they publish."""
+    for name in build.parents:
+        parent = own if (build.namespace, name) == (own.namespace, own.name) else others.named(build.namespace, name)
+        if parent is not None:
+            yield parent
+    for name in build.base_images:
+        yield from _moving(name, own, others)
+
+
+def _moving(name: str, own: BuildSummary, others: ClusterView) -> Iterator[BuildSummary]:
+    """Yield the builds that move the tag `name`."""
+    beside = (other for other in others.pushing_to(name.rpartition(":")[0]) if other.uid != own.uid)
+    yield from (build for build in (own, *beside) if build.moves(name))
+
+
+def _told(build: BuildSummary, own: BuildSummary) -> str:
+    """Return a build as those may see it who read `own`: they can't see other namespaces."""
+    return build.name if build.namespace == own.namespace else "a build of another namespace"
 
 
 def _due(context: Context, wanted: OnBaseImage, run: RunStatus, status: BaseImagesCheck) -> datetime:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from multiarchbuild.api.conditions import Condition, ConditionType
+from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.status import Result
+
+from .tags import child_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,24 @@ class BuildSummary:
     """Platforms of that image."""
     trouble: str = ""
     """What those that are built from it have to know: that it is suspended, or that its last run has failed."""
+    base_images: tuple[str, ...] = ()
+    """Tags that start a run of it when they move, as `registry/repository:tag` (`rebuild.onBaseImage`)."""
+    child_suffixes: tuple[str, ...] = ()
+    """What the tags of single images end in, beside each of `tags` (`output.childTags`)."""
 
     @property
     def repositories(self) -> tuple[str, ...]:
         """All repositories in which it moves its tags, that of the image first."""
         return (self.image, *self.destinations)
+
+    def moves(self, name: str) -> bool:
+        """Return whether it moves the tag `name`, which is written as `registry/repository:tag`."""
+        repository, _, tag = name.rpartition(":")
+        if repository not in self.repositories:
+            return False
+        return tag in self.tags or any(
+            child_tag(own, suffix) == tag for own in self.tags for suffix in self.child_suffixes
+        )
 
 
 def summarize(build: MultiArchBuild) -> BuildSummary:
@@ -66,6 +82,12 @@ def summarize(build: MultiArchBuild) -> BuildSummary:
         published=status.image.ref if status.image else "",
         published_for=tuple(each.platform for each in status.image.platforms) if status.image else (),
         trouble=_trouble(build, ready),
+        base_images=tuple(base.partition("@")[0] for base in status.image.bases)
+        if status.image and build.spec.rebuild.on_base_image
+        else (),
+        child_suffixes=tuple(Platform.parse(each).slug for each in build.spec.platforms)
+        if build.spec.output.child_tags
+        else (),
     )
 
 

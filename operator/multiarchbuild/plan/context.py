@@ -10,6 +10,7 @@ from multiarchbuild.api.results import Failure
 
 from .actions import StartBuild
 from .children import ConfigMap, Node, Pod, Role
+from .cluster import ClusterView
 from .flux import Artifact
 from .identity import inputs_name
 from .not_created import Child, NotCreated, child
@@ -41,6 +42,8 @@ class Context:
 
     parents: Parents = field(default_factory=Parents)
     """What the builds have published that this one is made from."""
+    others: ClusterView = field(default_factory=ClusterView)
+    """All builds, this one included."""
 
     @property
     def waits(self) -> bool:

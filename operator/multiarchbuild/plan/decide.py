@@ -98,6 +98,7 @@ def decide(
         not_created or NotCreated(),
         template,
         parents_of(build, others),
+        others,
     )
     progress = runs.read(context, old.run) if old.run is not None else None
     run = progress.run if progress is not None else None
@@ -302,7 +303,12 @@ def _conditions(found: Findings, context: Context, run: RunStatus | None) -> tup
         context.now,
         suspended=build.spec.suspend,
         current=run is None or run.inputs == fingerprint(build.spec).inputs,
-        note=failed_looks or problem or context.parents.problem or context.parents.note or polling.skipped(check),
+        note=failed_looks
+        or problem
+        or context.parents.problem
+        or context.parents.note
+        or polling.skipped(check)
+        or base_images.note(context),
         blocker=found.blocker,
         waits_for=Wait(Reason.SOURCE_NOT_READY if problem else Reason.PARENT_NOT_READY, waits_for) if waits else None,
         run_follows=found.run_follows,

@@ -1,5 +1,7 @@
 """A base image whose tag has moved starts one run."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,17 +10,24 @@ import pytest
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import FLUX_RECONCILE_ANNOTATION
 from multiarchbuild.api.status import BaseImagesCheck, ImageStatus, RunStatus, Trigger
+from multiarchbuild.plan.build_summary import BuildSummary, summarize
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.policy import Policy, RebuildPolicy
 from tests.unit.plan.test_parents import end, ready
-from tests.unit.plan.world import BASE, ON_BASE, World, digest_of, manifest
+from tests.unit.plan.world import BASE, FROM_BASE, ON_BASE, World, base, digest_of, manifest
 
 HOUR = timedelta(hours=1)
 
 
-def made(policy: RebuildPolicy | None = None, rebuild: dict[str, Any] = ON_BASE) -> World:
+def made(
+    policy: RebuildPolicy | None = None,
+    rebuild: dict[str, Any] = ON_BASE,
+    others: Sequence[BuildSummary] = (),
+    **fields: Any,
+) -> World:
     """Return a world whose build has an image."""
-    world = World(manifest(rebuild=rebuild), policy=Policy(rebuild=policy or RebuildPolicy(jitter="0s")))
+    world = World(manifest(rebuild=rebuild, **fields), policy=Policy(rebuild=policy or RebuildPolicy(jitter="0s")))
+    world.others = list(others)
     world.settle()
     end(world)
     assert world.status.image
@@ -195,3 +204,112 @@ def test_a_look_that_is_asked_for_is_at_once() -> None:
     world.succeed_all(Role.CHECK_BASES)
     world.settle()
     assert run_of(world).trigger is Trigger.BASE_IMAGE_CHANGED
+
+
+REPOSITORY, _, TAG = BASE.rpartition(":")
+OWN = "registry.example.com/team-a/app:latest"
+"""What the build of these tests pushes, unless it is told another."""
+
+
+def moves_base(name: str = "mover", namespace: str = "team-a", **fields: Any) -> BuildSummary:
+    """Return another build that pushes the base image of this one."""
+    summary = replace(base("1", name=name), image=REPOSITORY, tags=frozenset({TAG}), namespace=namespace)
+    return replace(summary, **fields)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"image": REPOSITORY, "tags": ["latest", TAG]},
+        {"image": "r.test/app", "tags": [TAG], "destinations": [{"image": REPOSITORY}]},
+    ],
+    ids=["of its image", "of a further repository"],
+)
+def test_its_own_tag_is_no_base_image_that_moves(output: dict[str, Any]) -> None:
+    world = made(output=output)
+    first = run_of(world)
+    assert image_of(world).bases == (f"{BASE}@{digest_of('1')}",), "what it was built from is told all the same"
+    world.base_tag = "2"  # its own run has moved it
+    assert world.decide().wake_after is None, "nobody looks for it"
+    world.annotate(FLUX_RECONCILE_ANNOTATION, "now")
+    world.settle()
+    assert looks(world) == []
+    assert run_of(world).id == first.id
+    assert f"base image {BASE} is made from this image (app → app): that it moves" in ready(world.status)[2]
+
+
+def test_the_tag_of_one_of_its_platforms_is_its_own() -> None:
+    tagged = {"image": REPOSITORY, "tags": ["1"], "childTags": True}
+    summary = summarize(made(output=tagged).build)
+    assert summary.moves(f"{REPOSITORY}:1-arm64")
+    assert not summary.moves(f"{REPOSITORY}:1-386"), "it is not built for that"
+    assert not replace(summary, child_suffixes=()).moves(f"{REPOSITORY}:1-arm64")
+
+
+@pytest.mark.parametrize(
+    ("others", "way"),
+    [
+        ([moves_base(base_images=(OWN,))], "app → mover → app"),
+        ([moves_base(parents=("app",))], "app → mover → app"),
+        (
+            [moves_base(parents=("middle",)), replace(base("1", name="middle"), base_images=(OWN,))],
+            "app → middle → mover → app",
+        ),
+        ([moves_base(namespace="team-b", base_images=(OWN,))], "app → a build of another namespace → app"),
+    ],
+    ids=["by a tag", "by its name", "by two others", "across namespaces"],
+)
+def test_a_base_image_that_others_make_from_this_image_starts_nothing(others: list[BuildSummary], way: str) -> None:
+    world = made(others=others)
+    first = run_of(world)
+    assert world.decide().wake_after is None
+    world.base_tag = "2"
+    world.advance(24 * 3600)
+    world.settle()
+    assert looks(world) == []
+    assert run_of(world).id == first.id
+    assert f"base image {BASE} is made from this image ({way})" in ready(world.status)[2]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [moves_base()],
+        [moves_base(base_images=("docker.io/library/alpine:3",))],
+        [moves_base(base_images=(OWN.replace("latest", "old"),))],
+        [moves_base(tags=frozenset({"other"}), base_images=(OWN,))],
+        [moves_base(parents=("middle",)), base("1", name="middle", parents=["mover"])],
+    ],
+    ids=["does not follow", "follows another", "follows another tag", "moves another tag", "a cycle beside it"],
+)
+def test_a_base_image_of_a_build_that_does_not_follow_this_one_counts(others: list[BuildSummary]) -> None:
+    world = made(others=others)
+    world.base_tag = "2"
+    look(world)
+    assert run_of(world).trigger is Trigger.BASE_IMAGE_CHANGED
+
+
+def test_a_base_image_that_is_moved_by_a_parent_which_follows_counts_for_neither() -> None:
+    """One edge of the cycle is a name and the other one a tag."""
+    parent = replace(moves_base(), name="base", uid="uid-of-base", base_images=(OWN,))
+    world = made(others=[parent], build=FROM_BASE)
+    assert world.decide().wake_after is None
+    world.others = [replace(parent, published=base("2").published)]
+    world.settle()
+    assert run_of(world).trigger is Trigger.PARENT_PUBLISHED, "the other edge is seen by the other build"
+
+
+def test_a_cycle_that_closes_while_a_look_goes_on_starts_nothing() -> None:
+    world = made()
+    first = run_of(world)
+    world.base_tag = "2"
+    wait(world)
+    world.others = [moves_base(base_images=(OWN,))]
+    world.succeed_all(Role.CHECK_BASES)
+    world.settle()
+    assert run_of(world).id == first.id
+
+
+def test_others_see_which_tags_a_build_follows() -> None:
+    assert summarize(made().build).base_images == (BASE,)
+    assert summarize(made(rebuild={}).build).base_images == ()
