@@ -114,8 +114,11 @@ def stop(context: Context, run: RunStatus) -> Stop | None:
         return Stop(Result.CANCELLED, Reason.CANCELLED, f"cancelled by annotation {CANCEL_ANNOTATION}")
     if fingerprint(build.spec) != Fingerprint(run.inputs, run.execution):
         # Another run would have taken its place if one could start: its ConfigMap and its pods are of the old spec.
-        remedy = ": set it to false to build what it says now" if build.spec.suspend else ""
-        message = f"spec was edited while {'suspend is true' if build.spec.suspend else 'no run may start'}{remedy}"
+        remedy = "suspend is true: set it to false to build what it says now"
+        by = f"superseded by generation {build.metadata.generation} of the spec"
+        message = (
+            f"{by}, edited while {remedy if build.spec.suspend else 'no run may start: the condition Ready says why'}"
+        )
         return Stop(Result.SUPERSEDED, Reason.SUPERSEDED, message)
     if context.now >= run.started_at + context.timeout:
         late = f"the run took longer than spec.timeout ({format_duration(context.timeout)})"

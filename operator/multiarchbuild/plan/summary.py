@@ -30,6 +30,10 @@ MAX_LOG_TAIL = 4096
 """Characters of a log tail in status."""
 _TRUNCATED = "… (cut)"
 
+_Truth = Literal["True", "False", "Unknown"]
+_Said = tuple[ConditionType, _Truth, Reason, str]
+"""What a condition says: its type, its status, why, and what happened."""
+
 
 class Wait(NamedTuple):
     """What is missing before the next run can start."""
@@ -73,9 +77,7 @@ def conditions(
         conflict: Which tags are moved by another build too.
     """
 
-    def condition(
-        kind: ConditionType, status: Literal["True", "False", "Unknown"], reason: Reason, message: str
-    ) -> Condition:
+    def condition(kind: ConditionType, status: _Truth, reason: Reason, message: str) -> Condition:
         return Condition(
             type=kind,
             status=status,
@@ -85,78 +87,72 @@ def conditions(
             last_transition_time=now,
         )
 
-    kept = tuple(entry for entry in old if entry.type == ConditionType.SUCCEEDED)
-    shared = (condition(ConditionType.TAG_CONFLICT, "True", Reason.TAG_CONFLICT, conflict),) if conflict else ()
-    new: tuple[Condition, ...]
     if blocker is not None and (run is None or run.result is not None):
         queued = blocker.reason is Reason.QUEUED
         kind = ConditionType.RECONCILING if queued else ConditionType.STALLED
-        new = (
-            condition(ConditionType.READY, "Unknown" if queued else "False", blocker.reason, blocker.message),
-            condition(kind, "True", blocker.reason, blocker.message),
-        )
-        return (*merge(old, new), *kept, *merge(old, shared))
-    if waits_for:
-        new = (
-            condition(ConditionType.READY, "False", *waits_for),
-            condition(ConditionType.RECONCILING, "True", *waits_for),
-        )
-        return (*merge(old, new), *kept, *merge(old, shared))
-    if run_follows:
+        said = _unready("Unknown" if queued else "False", kind, blocker.reason, blocker.message)
+    elif waits_for:
+        said = _unready("False", ConditionType.RECONCILING, *waits_for)
+    elif run_follows:
         message = "the last run has ended; the one that was asked for meanwhile starts"
-        new = (
-            condition(ConditionType.READY, "Unknown", Reason.PENDING, message),
-            condition(ConditionType.RECONCILING, "True", Reason.PENDING, message),
-        )
-        return (*merge(old, new), *kept, *merge(old, shared))
-    if run is None:
-        message = "spec.suspend is true: no run is started"
+        said = _unready("Unknown", ConditionType.RECONCILING, Reason.PENDING, message)
+    elif run is not None:
+        said = _of_run(run, current=current, note=note, retried_at=retried_at)
+    else:
         reason = Reason.SUSPENDED if suspended else Reason.PENDING
-        return merge(old, (condition(ConditionType.READY, "False", reason, message), *shared))
-    reason, message = run.reason or Reason.PENDING, run.message or "the run has been started"
+        said = ((ConditionType.READY, "False", reason, "spec.suspend is true: no run is started"),)
+    if run is not None:
+        said = (*said, (ConditionType.SUCCEEDED, *_succeeded(run)))
+    # As of a spec that can't be read: what was said of the last run stays.
+    kept = tuple(entry for entry in old if entry.type == ConditionType.SUCCEEDED) if run is None and blocker else ()
+    shared = (condition(ConditionType.TAG_CONFLICT, "True", Reason.TAG_CONFLICT, conflict),) if conflict else ()
+    return merge(old, (*(condition(*each) for each in said), *kept, *shared))
+
+
+def _unready(ready: _Truth, kind: ConditionType, reason: Reason, message: str) -> tuple[_Said, ...]:
+    """Return what is said of a build for a reason that `kind` has too."""
+    return (ConditionType.READY, ready, reason, message), (kind, "True", reason, message)
+
+
+def _of_run(run: RunStatus, *, current: bool, note: str, retried_at: datetime | None) -> tuple[_Said, ...]:
+    """Return what is said of a build by how its run goes, or has ended."""
+    _, reason, message = _succeeded(run)
     match run.result:
         case None if reason is Reason.POD_REJECTED:
             kind = ConditionType.RECONCILING if frees_itself(message) else ConditionType.STALLED
-            new = (
-                condition(ConditionType.READY, "False", reason, message),
-                condition(kind, "True", reason, message),
-                condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
-            )
+            return _unready("False", kind, reason, message)
         case None:
+            ready, *beside = _unready("Unknown", ConditionType.RECONCILING, reason, message)
             failed = next((entry for entry in run.platforms if entry.phase is Phase.FAILED), None)
-            ready = (
-                condition(ConditionType.READY, "Unknown", reason, message)
-                if failed is None
-                else condition(
-                    ConditionType.READY, "False", failed.reason or reason, f"{failed.platform}: {failed.message}"
-                )
-            )
-            new = (
-                ready,
-                condition(ConditionType.RECONCILING, "True", reason, message),
-                condition(ConditionType.SUCCEEDED, "Unknown", reason, message),
-            )
+            if failed is not None:
+                why = f"{failed.platform}: {failed.message}"
+                ready = (ConditionType.READY, "False", failed.reason or reason, why)
+            return (ready, *beside)
+        case Result.SUCCEEDED if current:
+            return ((ConditionType.READY, "True", reason, f"{message}; {note}" if note else message),)
         case Result.SUCCEEDED:
             waits = "spec was edited while suspend is true: set it to false to build what it says now"
-            new = (
-                condition(ConditionType.READY, "True", reason, f"{message}; {note}" if note else message)
-                if current
-                else condition(ConditionType.READY, "False", Reason.SUSPENDED, waits),
-                condition(ConditionType.SUCCEEDED, "True", reason, message),
-            )
+            return ((ConditionType.READY, "False", Reason.SUSPENDED, waits),)
         case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
-            kind, why, said = _after(reason, message, retried_at)
-            new = (
-                condition(ConditionType.READY, "False", reason, said),
-                condition(kind, "True", why, said),
-                condition(ConditionType.SUCCEEDED, "False", reason, message),
-            )
+            kind, why_so, said = _after(reason, message, retried_at)
+            return (ConditionType.READY, "False", reason, said), (kind, "True", why_so, said)
+        case _:
+            return ((ConditionType.READY, "Unknown", reason, message),)
+
+
+def _succeeded(run: RunStatus) -> tuple[_Truth, Reason, str]:
+    """Return what Succeeded says of `run`, whatever the build waits for beside: status, reason and message."""
+    reason, message = run.reason or Reason.PENDING, run.message or "the run has been started"
+    match run.result:
+        case None:
+            return "Unknown", reason, message
+        case Result.SUCCEEDED:
+            return "True", reason, message
+        case Result.FAILED | Result.CANCELLED | Result.SUPERSEDED:
+            return "False", reason, message
         case _:
             unknown = f"run {run.id} ended as {run.result}, which a newer version of the operator wrote: {message}"
-            new = tuple(
-                condition(kind, "Unknown", reason, unknown) for kind in (ConditionType.READY, ConditionType.SUCCEEDED)
-            )
-    return merge(old, (*new, *shared))
+            return "Unknown", reason, unknown
 
 
 def _after(reason: Reason, message: str, retried_at: datetime | None) -> tuple[ConditionType, Reason, str]:

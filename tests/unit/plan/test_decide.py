@@ -27,6 +27,7 @@ from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import (
     COMMIT,
+    FROM_BASE,
     GIT,
     INLINE,
     PINNED,
@@ -48,6 +49,11 @@ INFRASTRUCTURE = [reason for reason in Reason if reason.retryable]
 def world(**fields: Any) -> World:
     """Return a cluster with one new build."""
     return World(manifest(**fields))
+
+
+def said(w: World, kind: str) -> str:
+    """Return the message of a condition."""
+    return next(each.message for each in w.status.conditions if each.type == kind)
 
 
 def run_of(world: World) -> RunStatus:
@@ -803,9 +809,20 @@ def test_suspended_an_edit_ends_the_running_run() -> None:
     w.edit(suspend=True, build={"args": {"A": "1"}})
     w.settle()
     assert (run_of(w).result, run_of(w).reason) == (Result.SUPERSEDED, Reason.SUPERSEDED)
+    assert "superseded by generation 2 of the spec, edited while suspend is true: set it" in said(w, "Succeeded")
     assert w.pods == {}
     w.edit(suspend=False)
     assert "StartBuild" in reconciled(w)
+
+
+def test_an_edit_that_cannot_be_built_yet_ends_the_running_run_and_every_condition_says_so() -> None:
+    w = world()
+    w.settle()
+    assert "platforms built" in said(w, "Succeeded")
+    w.edit(build=FROM_BASE)
+    w.settle()
+    assert "superseded by generation 2 of the spec, edited while no run may start" in said(w, "Succeeded")
+    assert "MultiArchBuild base does not exist" in said(w, "Ready")
 
 
 def test_suspended_edited_and_edited_back_it_is_built_after_all() -> None:

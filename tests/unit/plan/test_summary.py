@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiarchbuild.api import limits
-from multiarchbuild.api.conditions import Condition
+from multiarchbuild.api.conditions import Condition, ConditionType
 from multiarchbuild.api.platforms import SUPPORTED
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
@@ -26,7 +26,18 @@ from multiarchbuild.api.status import (
     StepStatus,
     Trigger,
 )
-from multiarchbuild.plan.summary import bounded, conditions, duration_column, fit, platforms_column, shorten, within
+from multiarchbuild.plan.admission import Blocker
+from multiarchbuild.plan.summary import (
+    Wait,
+    bounded,
+    conditions,
+    duration_column,
+    fit,
+    platforms_column,
+    shorten,
+    unreadable_spec,
+    within,
+)
 from tests.unit.plan.world import COMMIT, START, digest_of, kstatus
 
 GENERATION = 4
@@ -119,6 +130,38 @@ def test_an_image_of_an_earlier_spec_is_not_ready() -> None:
     found = said(run(Result.SUCCEEDED), suspended=True, current=False)
     assert (found["Ready"].status, found["Ready"].reason) == ("False", Reason.SUSPENDED)
     assert found["Succeeded"].status == "True", "the last run did"
+
+
+WAITS: dict[str, dict[str, Any]] = {
+    "denied": {"blocker": Blocker(Reason.POLICY_DENIED, "not allowed")},
+    "queued": {"blocker": Blocker(Reason.QUEUED, "queued: 1 at a time")},
+    "for a parent": {"waits_for": Wait(Reason.PARENT_NOT_READY, "base has no image")},
+    "for the next look": {"run_follows": True},
+    "suspended": {"suspended": True, "current": False},
+}
+
+
+@pytest.mark.parametrize("waits", WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize("result", [Result.SUCCEEDED, *ENDED])
+def test_whatever_it_waits_for_succeeded_tells_how_the_last_run_has_ended(
+    result: Result, waits: dict[str, Any]
+) -> None:
+    old = conditions((), run(message="0/2 platforms built; linux/arm64 Pending"), GENERATION - 1, START)
+    ended = run(result, reason=Reason.SUPERSEDED, message="the end of it")
+    (found,) = [
+        each for each in conditions(old, ended, GENERATION, LATER, **waits) if each.type == ConditionType.SUCCEEDED
+    ]
+    status = "True" if result is Result.SUCCEEDED else "False"
+    assert (found.status, found.reason, found.message) == (status, Reason.SUPERSEDED, "the end of it")
+    assert (found.observed_generation, found.last_transition_time) == (GENERATION, LATER)
+
+
+def test_of_a_spec_that_cannot_be_read_succeeded_stays_what_it_was() -> None:
+    before = conditions((), run(Result.FAILED), GENERATION, START)
+    status = unreadable_spec(Status(conditions=before), Reason.INVALID_SPEC, "no", GENERATION + 1, LATER)
+    assert [each for each in status.conditions if each.type == ConditionType.SUCCEEDED] == [
+        each for each in before if each.type == ConditionType.SUCCEEDED
+    ]
 
 
 def test_a_transition_time_stays_while_the_status_does() -> None:
