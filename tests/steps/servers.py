@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.support.bodies import body_of
+
 
 def wait(condition: Callable[[], bool], *, seconds: float = 120) -> None:
     """Return once `condition` holds; the test fails when it does not in time."""
@@ -157,7 +159,7 @@ class FaultyRegistry:
 
             def answer(self) -> None:
                 registry.asked.append(f"{self.command} {self.path}")
-                body = self._body()
+                body = body_of(self)
                 status, headers, content = registry.fault(self.command, self.path) or self._forwarded(body)
                 self.send_response(status)
                 kept = {name: value for name, value in headers.items() if name.lower() not in _HOP}
@@ -171,16 +173,6 @@ class FaultyRegistry:
                 for begin in range(0, len(content), size):
                     time.sleep(registry.pause)
                     self.wfile.write(content[begin : begin + size])
-
-            def _body(self) -> bytes:
-                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-                return body
 
             def _forwarded(self, body: bytes) -> Answer:
                 connection = http.client.HTTPConnection(registry.upstream)

@@ -23,6 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.bodies import body_of
+
 POOL = "projects/42/locations/global/workloadIdentityPools/clusters/providers/test"
 ACCOUNT = "builds@project.iam.gserviceaccount.com"
 TENANT, CLIENT = "11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"
@@ -176,14 +178,14 @@ class Cloud:
     def _may(self, headers: Message) -> bool:
         return self._tokens.get(headers.get("Authorization", "").removeprefix("Bearer "), 0.0) > time.time()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
         cloud = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
-                body, path = self._body(), urlsplit(self.path).path
+                body, path = body_of(self), urlsplit(self.path).path
                 if not path.startswith("/v2/"):
                     asks_token = path == "/oauth2/token" and self.command == "GET"
                     status, document = (
@@ -223,16 +225,6 @@ class Cloud:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(content)
-
-            def _body(self) -> bytes:
-                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-                return body
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - as http.server asks for
 

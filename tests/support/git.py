@@ -14,7 +14,8 @@ from hack.target import Target
 NAMESPACE = "mab-test-git"
 PASSWORD = "correct horse"
 TOKEN = "t0ken-of-a-robot"
-_PROGRAM = Path(__file__).with_name("git_server.py")
+_MODULES = ("git_server.py", "bodies.py")
+"""What the pod runs, of this package."""
 _TIME = 1_700_000_000
 
 
@@ -139,10 +140,13 @@ def _namespace() -> dict[str, Any]:
 
 def _manifests(image: str) -> list[dict[str, Any]]:
     meta = {"name": "git", "namespace": NAMESPACE, "labels": {"app": "git"}}
+    program = {name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _MODULES}
+    modules = {"name": "git", "items": [{"key": name, "path": f"tests/support/{name}"} for name in _MODULES]}
     container = {
         "name": "git",
         "image": image,
-        "command": ["python3", "/program/git_server.py"],
+        "command": ["python3", "-m", "tests.support.git_server"],
+        "workingDir": "/program",
         "env": [{"name": "READER_PASSWORD", "value": PASSWORD}, {"name": "READER_TOKEN", "value": TOKEN}],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         "volumeMounts": [
@@ -157,9 +161,8 @@ def _manifests(image: str) -> list[dict[str, Any]]:
         "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "containers": [container],
         "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
-        "volumes": [{"name": "program", "configMap": {"name": "git"}}, {"name": "repositories", "emptyDir": {}}],
+        "volumes": [{"name": "program", "configMap": modules}, {"name": "repositories", "emptyDir": {}}],
     }
-    program = {"git_server.py": _PROGRAM.read_text(encoding="utf-8")}
     ports = [{"port": 80, "targetPort": 8080}]
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": program},

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.support.bodies import body_of
+
 ROOT = Path("/srv/git")
 PASSWORD = os.environ.get("READER_PASSWORD", "")
 TOKEN = os.environ.get("READER_TOKEN", "")
@@ -28,17 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         self.serve(b"")
 
     def do_POST(self) -> None:
-        self.serve(self.body())
-
-    def body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return body
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.serve(body_of(self))
 
     def serve(self, body: bytes) -> None:
         url = urlsplit(self.path)
