@@ -34,6 +34,8 @@ from tests.steps.servers import FaultyRegistry, GitServer, listens, registry_con
 from tests.support.ports import free_port
 
 USER, PASSWORD = "ci", "secret"
+_SOCKET_PATH = 107
+"""Bytes of the path of a socket at most (unix(7)): a longer one looks as if nobody listened there."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,9 @@ class Pod:
             (mab / "pod" / "built").write_text(text)
         else:
             _hand_over_late(mab / "pod" / "built", text, meanwhile)
-        (mab / "buildkit" / "buildkitd.sock").symlink_to(self.services.socket)
+        own_socket = mab / "buildkit" / "buildkitd.sock"
+        assert len(bytes(own_socket)) <= _SOCKET_PATH, f"no program connects to {own_socket}: use `short_path`"
+        own_socket.symlink_to(self.services.socket)
         for path, keys in self.secrets.items():
             (mab / path).mkdir(parents=True)
             for key, text in keys.items():
@@ -285,17 +289,21 @@ def faulty(services: Services) -> Iterator[Faulty]:
 
 
 @pytest.fixture
-def pod(services: Services, request: pytest.FixtureRequest) -> Iterator[Pods]:
+def short_path() -> Iterator[Path]:
+    """A folder for the roots of pods: not below tmp_path, which is too long for their sockets in a worker of xdist."""
+    with tempfile.TemporaryDirectory(prefix="pods-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def pod(services: Services, request: pytest.FixtureRequest, short_path: Path) -> Pods:
     """Make a pod for a spec, which is given as its differences from one that builds `FROM busybox`."""
     image = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
 
-    # Not in tmp_path: the path of a socket has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="pods-") as folder:
+    def make(secrets: dict[str, dict[str, str]] | None = None, **parts: Any) -> Pod:
+        return Pod(short_path, services, f"team/{image}", {**_spec(services, image), **parts}, secrets or {})
 
-        def make(secrets: dict[str, dict[str, str]] | None = None, **parts: Any) -> Pod:
-            return Pod(Path(folder), services, f"team/{image}", {**_spec(services, image), **parts}, secrets or {})
-
-        yield make
+    return make
 
 
 def docker_config(host: str, user: str, password: str) -> dict[str, str]:

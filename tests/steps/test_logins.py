@@ -87,16 +87,16 @@ def pod(world: World, folder: Path, image: str, dockerfile: str, **logins: tuple
 
 
 @pytest.fixture
-def base(world: World, tmp_path: Path) -> str:
+def base(world: World, short_path: Path) -> str:
     """An image that only the login of its own repository may pull, from which nobody may mount blobs."""
-    folder = tmp_path / "base"
+    folder = short_path / "base"
     folder.mkdir()
     built = pod(world, folder, "group/base", "FROM scratch\nCOPY Dockerfile /base\n", **ALL).built()
     return f"{REGISTRY}/group/base@{built.digest}"
 
 
-def test_each_repository_of_a_registry_is_used_with_its_own_login(world: World, tmp_path: Path, base: str) -> None:
-    folder = tmp_path / "app"
+def test_each_repository_of_a_registry_is_used_with_its_own_login(world: World, short_path: Path, base: str) -> None:
+    folder = short_path / "app"
     folder.mkdir()
     cache = f"{REGISTRY}/team/cache:cache-x"
     app = pod(world, folder, "team/app", f"FROM {base}\nCOPY Dockerfile /own\n", **ALL)
@@ -112,12 +112,12 @@ def test_each_repository_of_a_registry_is_used_with_its_own_login(world: World, 
     assert not any(base64.b64encode(":".join(login).encode()).decode() in given for login in LOGINS)
 
 
-def test_a_repository_without_a_login_is_pulled_as_everybody_may(world: World, tmp_path: Path, base: str) -> None:
-    folder = tmp_path / "public"
+def test_a_repository_without_a_login_is_pulled_as_everybody_may(world: World, short_path: Path, base: str) -> None:
+    folder = short_path / "public"
     folder.mkdir()
     world.tokens.logins["publisher", "p"] = "public/"
     image = pod(world, folder, "public/base", f"FROM {base}\n", **ALL, public=("publisher", "p")).built()
-    folder = tmp_path / "app"
+    folder = short_path / "app"
     folder.mkdir()
     dockerfile = f"FROM {REGISTRY}/public/base@{image.digest}\nCOPY Dockerfile /own\n"
     pod(world, folder, "team/app", dockerfile, **{"team/app": ("app", "a-1")}).built()
@@ -125,8 +125,8 @@ def test_a_repository_without_a_login_is_pulled_as_everybody_may(world: World, t
     assert {user for user, scope in world.tokens.asked if "public/base" in scope} == {""}
 
 
-def test_a_login_that_is_refused_is_told_with_the_repository(world: World, tmp_path: Path, base: str) -> None:
-    folder = tmp_path / "app"
+def test_a_login_that_is_refused_is_told_with_the_repository(world: World, short_path: Path, base: str) -> None:
+    folder = short_path / "app"
     folder.mkdir()
     logins = {**ALL, "group/base": ("base", "wrong")}
     failure = pod(world, folder, "team/app", f"FROM {base}\nCOPY Dockerfile /x\n", **logins).failed(

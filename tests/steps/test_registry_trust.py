@@ -130,23 +130,23 @@ def pod(two: Two, folder: Path, dockerfile: str, secret: str) -> Pod:
     return Pod(folder, two.services, "team/trust", spec, {"docker/0": docker_config(secret, USER, PASSWORD)})
 
 
-def test_a_registry_and_its_token_server_are_reached_by_their_own_ca(two: Two, tmp_path: Path) -> None:
-    assert pod(two, tmp_path, f"FROM {two.good}/library/busybox:1.36\n", two.good).built().digest
+def test_a_registry_and_its_token_server_are_reached_by_their_own_ca(two: Two, short_path: Path) -> None:
+    assert pod(two, short_path, f"FROM {two.good}/library/busybox:1.36\n", two.good).built().digest
 
 
 def test_a_token_server_with_a_certificate_of_another_registrys_ca_gets_no_credentials(
-    two: Two, tmp_path: Path
+    two: Two, short_path: Path
 ) -> None:
     dockerfile = (
         f"FROM {two.good}/library/busybox:1.36 AS good\nFROM {two.bad}/library/busybox:1.36\n"
         "COPY --from=good /bin/busybox /busybox\n"
     )
-    failure = pod(two, tmp_path, dockerfile, two.bad).failed(*BUILD)
+    failure = pod(two, short_path, dockerfile, two.bad).failed(*BUILD)
     assert failure.reason is Reason.CERTIFICATE_UNTRUSTED, failure.message
     assert two.asked == []
 
 
-def test_each_registry_refuses_the_others_certificate(two: Two, tmp_path: Path) -> None:
+def test_each_registry_refuses_the_others_certificate(two: Two, short_path: Path) -> None:
     swapped = replace(
         two.services,
         others=tuple(
@@ -155,7 +155,7 @@ def test_each_registry_refuses_the_others_certificate(two: Two, tmp_path: Path) 
         ),
     )
     for host in (two.good, two.bad):
-        folder = tmp_path / host
+        folder = short_path / host
         folder.mkdir()
         own = pod(replace(two, services=swapped), folder, "FROM scratch\n", host)
         own.spec["output"]["image"] = f"{host}/team/trust"
