@@ -69,7 +69,7 @@ class Comparison:
 COMPARISONS = (
     Comparison(
         Way("changed file, with the cache", _CACHED, _BOTH, rebuild=True),
-        Way("changed file, without a cache", _CACHED, _BOTH, {"cache": {"mode": "disabled"}}, rebuild=True),
+        Way("changed file, without a cache", _CACHED, _BOTH, {"cache": {"mode": "Disabled"}}, rebuild=True),
     ),
     Comparison(
         Way("changed file, kept builders", _CACHED, _BOTH, {"scheduling": {"keepBuilder": "10m"}}, rebuild=True),

@@ -67,11 +67,11 @@ FULL: Object = {
         "target": "runtime",
         "args": {"NODE_ENV": "production"},
         "labels": {"maintainer": "team-a"},
-        "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "token"}}],
+        "secrets": [{"id": "npm", "secretKeyRef": {"name": "npm-token", "key": "token"}}],
         "ssh": {"secretRef": {"name": "deploy-key"}},
         "contexts": {"base": "docker-image://registry.example.com/base:1", "own": "multiarchbuild://node-base"},
         "identity": _GOOGLE,
-        "network": "none",
+        "network": "None",
     },
     "output": {
         "image": "registry.example.com:5000/team-a/app",
@@ -90,7 +90,7 @@ FULL: Object = {
     },
     "cache": {
         "repository": "registry.example.com/team-a/app-cache",
-        "mode": "min",
+        "mode": "Min",
         "import": False,
         "expire": "1h",
         "identity": _AWS,
@@ -121,7 +121,7 @@ FULL: Object = {
             }
         ],
     },
-    "attestations": {"provenance": "max", "sbom": True, "record": False},
+    "attestations": {"provenance": "Max", "sbom": True, "record": False},
     "reproducible": False,
     "rebuild": {
         "onBaseImage": {"interval": "24h", "window": {"days": ["Sat", "Sun"], "start": "22:00", "duration": "6h"}},

@@ -18,6 +18,7 @@ from multiarchbuild.api.status import (
     BaseImagesCheck,
     BuilderUse,
     CacheStatus,
+    Columns,
     Comparison,
     FailedAttempt,
     HistoryEntry,
@@ -149,9 +150,7 @@ STATUS = Status(
         requested="push-1",
         moved=BASES,
     ),
-    platforms="1/1",
-    short_digest="5" * 12,
-    duration="1m3s",
+    columns=Columns(platforms="1/1", digest="5" * 12, duration="1m3s"),
     last_handled_reconcile_at="2026-11-24T12:00:00Z",
     history=(
         HistoryEntry(
@@ -187,11 +186,11 @@ def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
     stored = kube.create("minimal", MINIMAL)
     assert stored["spec"] == {
         **MINIMAL,
-        "build": {"dockerfile": "Dockerfile", "network": "default"},
+        "build": {"dockerfile": "Dockerfile", "network": "Default"},
         "output": {**MINIMAL["output"], "tags": ["latest"], "format": "Index"},
-        "cache": {"mode": "max", "import": True},
+        "cache": {"mode": "Max", "import": True},
         "scheduling": {"strategy": "Auto", "nativeWait": "2m", "serviceAccountName": "default"},
-        "attestations": {"provenance": "min", "record": True},
+        "attestations": {"provenance": "Min", "record": True},
         "reproducible": True,
         "retries": 2,
         "history": {"successful": 3, "failed": 3},
@@ -205,7 +204,7 @@ def test_defaults_are_those_of_the_models(kube: Kubectl) -> None:
     [
         {
             "output": {**MINIMAL["output"], "format": "Manifest"},
-            "attestations": {"provenance": "disabled"},
+            "attestations": {"provenance": "Disabled"},
         },
         {"source": {"git": {"url": "https://git.example.com/app", "subdirectory": "services"}}},
         {"source": {"git": {"url": "https://git.example.com/app", "keepGitDir": True}}},
@@ -297,7 +296,7 @@ def test_a_status_with_every_field_is_stored_whole(kube: Kubectl) -> None:
 
 
 def test_status_is_written_by_its_subresource_alone(kube: Kubectl) -> None:
-    manifest = build("forged", MINIMAL) | {"status": {"shortDigest": "forged"}}
+    manifest = build("forged", MINIMAL) | {"status": {"columns": {"digest": "forged"}}}
     kube("apply", "-f", "-", stdin=json.dumps(manifest))
     assert kube.get("forged")["status"] == {"observedGeneration": -1}
 

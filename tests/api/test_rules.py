@@ -109,7 +109,7 @@ REFUSED = (
     Refused(".build.labels", {"my label": ""}, "each name must be like org.opencontainers.image.source"),
     Refused(".build.secrets.*.id", "npm token", "an id consists of letters"),
     Refused(".build.secrets.*.id", "..", "an id must not be '.' or '..'"),
-    Refused(".build.secrets.*.secretRef.key", "../token", "a key of a Secret consists of"),
+    Refused(".build.secrets.*.secretKeyRef.key", "../token", "a key of a Secret consists of"),
     Refused(".build.contexts", {"Base": "https://example.com/base.tar"}, "each name must be that of a stage or image"),
     Refused(".rebuild.schedule", "0 3 * *", "must be a schedule as of cron, in UTC"),
     Refused(".rebuild.retryInterval", "10s", "must be at least 1m"),

@@ -142,7 +142,7 @@ def test_a_run_that_is_followed_and_left_goes_on_until_it_is_cancelled(plugin: P
             "platforms": BOTH,
             "source": inline(SLOW),
             "output": {"image": tenant.image("slow")},
-            "cache": {"mode": "disabled"},
+            "cache": {"mode": "Disabled"},
         },
     }
     file = plugin.home / "build.yaml"

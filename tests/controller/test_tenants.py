@@ -183,7 +183,7 @@ async def brought_to_an_end(kube: Kube, kubectl: Kubectl, namespace: str, seen: 
 def everything(namespace: str, name: str) -> Manifest:
     """Return a build that uses all that the policy lets it use, with a Secret in each place that takes one."""
     git = {"url": "https://git.example.com/app", "secretRef": {"name": "own-git"}, "interval": "10m"}
-    secret = {"id": "npm", "secretRef": {"name": "own-npm", "key": "key"}}
+    secret = {"id": "npm", "secretKeyRef": {"name": "own-npm", "key": "key"}}
     return resource(
         namespace,
         name,

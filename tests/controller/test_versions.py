@@ -31,7 +31,7 @@ DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
 MARKER = "marker"
 COMES = {"fromTheFuture": {"value": 7}}
 """What the next version stores in an object besides what this one knows."""
-NEW_FIELDS = frozenset({"pushed", "signature", "shortDigest", "duration", "cache", "failedAttempts"})
+NEW_FIELDS = frozenset({"pushed", "signature", "columns", "cache", "failedAttempts"})
 """What the version before did not have in its status."""
 
 

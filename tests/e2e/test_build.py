@@ -91,7 +91,7 @@ def test_one_platform_that_fails_moves_no_tag_and_keeps_what_the_other_built(ten
         "RUN --mount=type=secret,id=gate,required=true"
         " [ $(uname -m) = x86_64 ] || grep open /run/secrets/gate || { echo the gate is shut; exit 3; }\n"
     )
-    secrets = [{"id": "gate", "secretRef": {"name": "gate", "key": "state"}}]
+    secrets = [{"id": "gate", "secretKeyRef": {"name": "gate", "key": "state"}}]
     build = tenant.build(source=inline(dockerfile), build={"secrets": secrets})
     first = build.failed("BuildFailed")
     assert images.digest(tag) == before

@@ -14,7 +14,7 @@ DOCKERFILE = "FROM busybox:1.36\nRUN echo same > /same\nCOPY version /version\nR
 
 
 def test_after_a_change_every_step_that_is_the_same_comes_from_the_cache(tenant: Tenant) -> None:
-    cache = {"repository": tenant.image("cache"), "mode": "max"}
+    cache = {"repository": tenant.image("cache"), "mode": "Max"}
     build = tenant.build(source=inline(DOCKERFILE, version="1"), cache=cache)
     first = build.succeeded()
     build.patch(source=inline(DOCKERFILE, version="2"))
@@ -31,7 +31,7 @@ def test_after_a_change_every_step_that_is_the_same_comes_from_the_cache(tenant:
 def test_a_cache_that_does_not_answer_costs_seconds_and_no_build(tenant: Tenant, operator: str) -> None:
     silent(tenant, operator)
     repository = f"silent.{tenant.namespace}.svc:5000/cache"
-    status = tenant.build(platforms=[AMD64], cache={"repository": repository, "mode": "max"}).succeeded()
+    status = tenant.build(platforms=[AMD64], cache={"repository": repository, "mode": "Max"}).succeeded()
     entry = platform(status, AMD64)
     log = tenant.kubectl("logs", entry["pod"], "-c", "step", "--timestamps").splitlines()
     # What is said before and after the cache was waited for.

@@ -91,7 +91,7 @@ class Scene:
         document["metadata"].pop("namespace", None)
         spec = document["spec"]
         # Nothing of this has to last, and the examples say nothing about it.
-        spec.setdefault("cache", {"mode": "disabled"})
+        spec.setdefault("cache", {"mode": "Disabled"})
         secrets = bool(spec["output"].get("secretRefs"))
         assert facts.secure_registry
         host = facts.secure_registry.host if secrets else facts.registry

@@ -68,7 +68,7 @@ def test_a_build_logs_in_by_the_identity_of_its_service_account(
     build = tenant.build(
         source=inline(dockerfile),
         output={"image": image, "identity": IDENTITY, "secretRefs": []},
-        cache={"mode": "max"},
+        cache={"mode": "Max"},
         scheduling={"serviceAccountName": "builder"},
     )
     status = build.succeeded()

@@ -159,7 +159,7 @@ RUN { grep -al 'canary-daemo[n]' /proc/[0-9]*/cmdline; grep -al 'canary-secre[t]
 
 def test_nothing_of_a_run_is_seen_by_the_next(tenant: Tenant) -> None:
     tenant.secret("token", token="canary-secret")
-    secrets = [{"id": "token", "secretRef": {"name": "token", "key": "token"}}]
+    secrets = [{"id": "token", "secretKeyRef": {"name": "token", "key": "token"}}]
     build = kept(tenant, LEAVES, build={"secrets": secrets})
     first = build.succeeded()
     pod = platform(first, AMD64)["pod"]

@@ -22,7 +22,7 @@ PICKY = inline(
 
 def test_a_request_after_a_failure_builds_only_what_is_missing(tenant: Tenant) -> None:
     tenant.secret("allowed", machines="x86_64\n")
-    secrets = [{"id": "allowed", "secretRef": {"name": "allowed", "key": "machines"}}]
+    secrets = [{"id": "allowed", "secretKeyRef": {"name": "allowed", "key": "machines"}}]
     build = tenant.build(source=PICKY, build={"secrets": secrets}, retries=2)
     first = build.failed("BuildFailed")
     assert platform(first, ARM64)["attempt"] == 1, "what the user has to mend is not tried again"

@@ -52,7 +52,7 @@ def test_a_destination_that_refuses_ends_the_run_before_anything_is_built(tenant
 
 
 def test_a_plain_manifest_runs_as_an_image(tenant: Tenant) -> None:
-    build = tenant.build(platforms=[AMD64], output={"format": "Manifest"}, attestations={"provenance": "disabled"})
+    build = tenant.build(platforms=[AMD64], output={"format": "Manifest"}, attestations={"provenance": "Disabled"})
     image = build.succeeded()["image"]
     manifest = tenant.images.manifest(f"{tenant.image()}:latest")
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"

@@ -64,7 +64,7 @@ def test_the_ca_of_one_registry_serves_push_pull_cache_and_index(
     process.start()
     image, repository = (f"{secure.host}/{tenant.namespace}/{name}" for name in ("app", "cache"))
     dockerfile = f"FROM {base(tenant, secure)}\nRUN uname -m > /machine\nCOPY version /version\n"
-    made = build(tenant, "app", image, dockerfile, cache={"repository": repository, "mode": "max"})
+    made = build(tenant, "app", image, dockerfile, cache={"repository": repository, "mode": "Max"})
     first = made.succeeded()
     assert tenant.images.digest(f"{image}:latest") == first["image"]["digest"]
     machines = {
@@ -89,7 +89,7 @@ def test_without_it_each_use_says_what_to_do(tenant: Tenant, secure: SecureRegis
     own, tiny = f"{secure.host}/{tenant.namespace}/app", "FROM busybox:1.36\nRUN uname -m > /machine\n"
     pushed = build(tenant, "pushed", own, tiny, platforms=[AMD64])
     pulled = build(tenant, "pulled", tenant.image("pulled"), f"FROM {base(tenant, secure)}\n", platforms=[AMD64])
-    cache = {"repository": f"{own}-cache", "mode": "max"}
+    cache = {"repository": f"{own}-cache", "mode": "Max"}
     cached = build(tenant, "cached", tenant.image("cached"), tiny, platforms=[AMD64], cache=cache)
     assert f"{secure.host} cannot be reached: its certificate cannot be verified: " in untrusted(pushed)
     message = untrusted(pulled)

@@ -31,7 +31,7 @@ def test_an_image_is_signed_with_the_key_of_a_secret(tenant: Tenant) -> None:
     pair = key_pair()
     store(tenant, **pair.secret())
     # Provenance tells when it was made, and no index is like another.
-    build = tenant.build(output=SIGNED, attestations={"provenance": "disabled"})
+    build = tenant.build(output=SIGNED, attestations={"provenance": "Disabled"})
     status = build.succeeded()
     assert signers(build, status, ours=pair) == ["ours"]
     assert tenant.images.digest(f"{tenant.image()}:latest") == status["image"]["digest"]

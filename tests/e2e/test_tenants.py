@@ -38,10 +38,10 @@ def test_no_secret_of_a_build_is_anywhere_but_in_its_step(
     tenant.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": keys})
     build = tenant.build(
         source={"git": {"url": repository.bearer_url, "secretRef": {"name": "reader"}}},
-        build={"secrets": [{"id": "npm", "secretRef": {"name": "npm", "key": "token"}}]},
+        build={"secrets": [{"id": "npm", "secretKeyRef": {"name": "npm", "key": "token"}}]},
         output={"signing": {"secretRef": {"name": "key"}}},
-        attestations={"provenance": "max"},
-        cache={"mode": "max"},
+        attestations={"provenance": "Max"},
+        cache={"mode": "Max"},
     )
     status = build.succeeded()
     private = [keys["cosign.password"], *(line for line in keys["cosign.key"].splitlines()[1:-1] if len(line) > 20)]
@@ -98,7 +98,7 @@ def test_a_stranger_can_not_use_the_secrets_of_another_namespace(tenant: Tenant,
     try:
         Tenant(target, other).secret("npm", token="of the other")
         source = {"inline": {"files": {"Dockerfile": DOCKERFILE}}}
-        secret = {"id": "npm", "secretRef": {"name": "npm", "key": "token"}}
+        secret = {"id": "npm", "secretKeyRef": {"name": "npm", "key": "token"}}
         status = tenant.build(platforms=[AMD64], source=source, build={"secrets": [secret]}).failed("SecretNotFound")
         assert "npm" in condition(status, "Ready")["message"]
     finally:

@@ -283,7 +283,7 @@ def _spec(kind: str, pause: int, image: str) -> Object:
         "platforms": ["linux/amd64"] if kind == "single" else _BOTH,
         "source": {"inline": {"files": {"Dockerfile": dockerfile}}},
         "output": {"image": image},
-        "cache": {"mode": "disabled"},
+        "cache": {"mode": "Disabled"},
         "retries": 4,
         "scheduling": {"strategy": "Cross" if kind == "cross" else "Auto", "nativeWait": "5m"},
         "timeout": "20m",

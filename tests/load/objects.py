@@ -31,7 +31,7 @@ def build(namespace: str, name: str, *, source: str = "inline", size: int = 0) -
             "platforms": ["linux/amd64", "linux/arm64"],
             "source": GIT if source == "git" else {"inline": {"files": files}},
             "output": {"image": f"registry.example.com/{namespace}/{name}", "tags": ["v1"]},
-            "cache": {"mode": "disabled"},
+            "cache": {"mode": "Disabled"},
         },
     }
 

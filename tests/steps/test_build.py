@@ -59,14 +59,14 @@ def test_secrets_and_labels_and_targets(pod: Pods, capfd: pytest.CaptureFixture[
     build = {
         "target": "one",
         "labels": {"org.example.title": "a, b"},
-        "secrets": [{"id": "npm", "secretRef": {"name": "npm", "key": "to.ken"}}],
+        "secrets": [{"id": "npm", "secretKeyRef": {"name": "npm", "key": "to.ken"}}],
     }
     pod({"secrets/npm": {"to.ken": "value"}}, source=inline(dockerfile), build=build).built()
     assert "token-value\n" in capfd.readouterr().out
 
 
 def test_network_none_is_none(pod: Pods, capfd: pytest.CaptureFixture[str]) -> None:
-    pod(source=inline("FROM busybox:1.36\nRUN ls /sys/class/net"), build={"network": "none"}).built()
+    pod(source=inline("FROM busybox:1.36\nRUN ls /sys/class/net"), build={"network": "None"}).built()
     assert capfd.readouterr().out.count(" lo\n") == 1
 
 
@@ -154,7 +154,7 @@ def test_wrong_credentials_are_told_while_the_source_is_still_waited_for(pod: Po
         ({"build": {"dockerfile": "other"}}, Reason.DOCKERFILE_NOT_FOUND),
         ({"build": {"target": "other"}}, Reason.TARGET_NOT_FOUND),
         ({"source": inline("FROM team/nothing")}, Reason.BASE_IMAGE_NOT_FOUND),
-        ({"build": {"secrets": [{"id": "a", "secretRef": {"name": "s", "key": "k"}}]}}, Reason.SECRET_NOT_FOUND),
+        ({"build": {"secrets": [{"id": "a", "secretKeyRef": {"name": "s", "key": "k"}}]}}, Reason.SECRET_NOT_FOUND),
     ],
 )
 def test_failures_have_their_reasons(pod: Pods, parts: dict[str, Any], reason: Reason) -> None:
@@ -276,7 +276,7 @@ def test_a_private_base_image_is_pulled_with_the_credentials_of_the_output(
 def test_a_secret_that_buildkit_does_not_take_is_told_before_anything_is_built(
     pod: Pods, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    build = {"secrets": [{"id": "bundle", "secretRef": {"name": "big-bundle", "key": "pem"}}]}
+    build = {"secrets": [{"id": "bundle", "secretKeyRef": {"name": "big-bundle", "key": "pem"}}]}
     failure = pod({"secrets/bundle": {"pem": "x" * 512_001}}, build=build).failed(*BUILD)
     assert failure.reason is Reason.SECRET_INVALID
     assert "The Secret 'big-bundle' of build.secrets (id 'bundle') has 512001 bytes" in failure.message

@@ -229,7 +229,7 @@ def test_an_image_without_an_index_stays_as_builders_find_it_there(
     pod: Pods, registry: FaultyRegistry, clock: Clock
 ) -> None:
     app = App(pod, registry, clock, format="Manifest")
-    app.pod.spec["attestations"] = {"provenance": "disabled"}
+    app.pod.spec["attestations"] = {"provenance": "Disabled"}
     old = app.expired()
     app.publish()
     assert app.has(old)

@@ -60,7 +60,7 @@ def test_a_higher_level_makes_a_smaller_layer(pod: Pods, services: Services) -> 
     assert sizes[1] < sizes[0]
 
 
-PLAIN = {"provenance": "disabled", "sbom": False}
+PLAIN = {"provenance": "Disabled", "sbom": False}
 
 
 def test_a_manifest_in_the_place_of_an_index(pod: Pods, services: Services) -> None:

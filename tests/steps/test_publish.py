@@ -232,7 +232,7 @@ def test_publishing_again_signs_once_and_another_key_adds_its_own(pod: Pods, ser
 def test_without_provenance_there_is_none_to_sign(pod: Pods, services: Services) -> None:
     pair = key_pair()
     app = signed(pod, **pair.secret())
-    app.spec["attestations"] = {"provenance": "disabled"}
+    app.spec["attestations"] = {"provenance": "Disabled"}
     result = published(app.run("publish", built=build_two(app)))
     statements = referring(services.client(app.image), result.digest, pair)
     assert [each["predicateType"] for each in statements] == ["https://sigstore.dev/cosign/sign/v1"]
@@ -303,7 +303,7 @@ def test_a_builder_that_made_another_platform_is_told(pod: Pods) -> None:
 
 
 def test_an_image_without_attestations_is_a_plain_manifest(pod: Pods, services: Services) -> None:
-    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "disabled"})
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "Disabled"})
     result = published(app.run("publish", "--tag=latest", built=build_two(app)))
     entries = services.client(app.image).get(result.digest).content["manifests"]
     assert [entry["platform"] for entry in entries] == [

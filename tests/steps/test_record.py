@@ -119,7 +119,7 @@ def test_a_build_that_failed_prints_its_record_for_who_knows_the_nonce(
 
 def test_a_registry_that_takes_no_records_fails_no_build(pod: Pods, services: Services, faulty: Faulty) -> None:
     """Publish uploads nothing but the record where there is no provenance to rewrite."""
-    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "disabled"})
+    app = pod(source=inline("FROM busybox:1.36\nCOPY Dockerfile /"), attestations={"provenance": "Disabled"})
     built = app.built()
     registry = faulty(fault=lambda method, _: (500, {}, b"") if method == "POST" else None)
     other = pod(source=app.spec["source"], attestations=app.spec["attestations"])

@@ -58,7 +58,7 @@ def test_an_sbom_stands_beside_the_provenance_and_stays_as_it_was_made(pod: Pods
 
 
 def test_without_being_asked_for_no_generator_is_pulled(pod: Pods, services: Services) -> None:
-    made = app(pod, f"{services.registry}/no/generator:1", attestations={"provenance": "min"})
+    made = app(pod, f"{services.registry}/no/generator:1", attestations={"provenance": "Min"})
     assert SPDX not in layers(services, made.image, made.built().digest)
 
 

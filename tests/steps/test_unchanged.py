@@ -127,7 +127,7 @@ def test_files_that_add_downloads_and_images_without_provenance_can_not_be_asked
     app = pod(source=inline(f"FROM scratch\nADD http://{services.registry}/v2/ /file\n"))
     came = compared(app, published(app))
     assert "cannot be asked" in came.changed
-    app = pod(attestations={"provenance": "disabled"})
+    app = pod(attestations={"provenance": "Disabled"})
     assert "no provenance" in compared(app, published(app)).changed
 
 

@@ -209,7 +209,7 @@ class Tenant:
 
     def build(self, name: str = "app", **spec: Any) -> Build:
         """Make a build: of a tiny Dockerfile for both platforms, but for what `spec` says otherwise."""
-        spec = {"platforms": BOTH, "source": inline(), "output": {}, "cache": {"mode": "disabled"}, **spec}
+        spec = {"platforms": BOTH, "source": inline(), "output": {}, "cache": {"mode": "Disabled"}, **spec}
         spec["output"] = {"image": self.image(), **spec["output"]}
         manifest = {"apiVersion": "multiarch.build/v1alpha1", "kind": "MultiArchBuild", "metadata": {"name": name}}
         self.apply({**manifest, "spec": spec})

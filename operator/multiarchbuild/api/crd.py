@@ -38,12 +38,12 @@ _COLUMNS = (
         "Whether the image is up to date.",
     ),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why it is ready or not."),
-    ("Platforms", "string", ".status.platforms", 0, "Platforms done and wanted."),
-    ("Digest", "string", ".status.shortDigest", 0, "Start of the digest of the image."),
+    ("Platforms", "string", ".status.columns.platforms", 0, "Platforms done and wanted."),
+    ("Digest", "string", ".status.columns.digest", 0, "Start of the digest of the image."),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Time since the resource was created."),
     ("Image", "string", ".spec.output.image", 1, "Repository that is pushed to."),
     ("Commit", "string", ".status.run.source.commit", 1, "Commit of the current or last run."),
-    ("Duration", "string", ".status.duration", 1, "How long the last run took."),
+    ("Duration", "string", ".status.columns.duration", 1, "How long the last run took."),
 )
 
 

@@ -1,11 +1,11 @@
 """How much the provenance tells. Imports no pydantic: the command line loads this at each key press."""
 
-from enum import StrEnum
+from .renamed import Capitalised
 
 
-class Provenance(StrEnum):
+class Provenance(Capitalised):
     """How much the provenance attestation tells (SLSA, by BuildKit)."""
 
-    MIN = "min"
-    MAX = "max"
-    DISABLED = "disabled"
+    MIN = "Min"
+    MAX = "Max"
+    DISABLED = "Disabled"

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +16,7 @@ from .names import NO_NUL, ImageRepository, KeyRef, NameRef, relative_path
 from .platforms import SUPPORTED
 from .provenance import Provenance
 from .rebuild import Rebuild
+from .renamed import Capitalised
 from .scheduling import Scheduling
 from .schema import SET, MapBy, Rule, keys_match, matches, model_rules
 from .source import Source
@@ -60,8 +60,23 @@ class BuildSecret(Model):
         Rule("self != '.' && self != '..'", "an id must not be '.' or '..': name it as the Dockerfile does"),
     ]
     """Id that the Dockerfile names."""
-    secret_ref: KeyRef
+    secret_key_ref: KeyRef
     """Where its value is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_its_old_name(cls, data: Any) -> Any:
+        """Take `secretRef`, as a CustomResourceDefinition or the ConfigMap of a run from before has it.
+
+        A newer definition drops that field of stored objects: what is missing then is not the fault of this operator.
+        """
+        if not isinstance(data, dict) or not data.keys().isdisjoint({"secretKeyRef", "secret_key_ref"}):
+            return data
+        if "secretRef" not in data:
+            raise ValueError(
+                "secretKeyRef is missing. It was called secretRef until now: rename it in your manifest and apply that"
+            )
+        return {**data, "secretKeyRef": data["secretRef"]}
 
 
 class Ssh(Model):
@@ -71,11 +86,11 @@ class Ssh(Model):
     """Secret with the private key under `ssh-privatekey` (type kubernetes.io/ssh-auth)."""
 
 
-class Network(StrEnum):
+class Network(Capitalised):
     """Network of the RUN instructions."""
 
-    DEFAULT = "default"
-    NONE = "none"
+    DEFAULT = "Default"
+    NONE = "None"
 
 
 PARENT_SCHEME = "multiarchbuild://"
@@ -151,7 +166,7 @@ class Build(Model):
     ) = None
     """Identity that logs in to the registries of base images, those in `registries`."""
     network: Network = Network.DEFAULT
-    """Network of the RUN instructions; with none they have no network."""
+    """Network of the RUN instructions; with None they have no network."""
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -268,7 +283,8 @@ class Output(Model):
     """Give what an index lists tags too, such as latest-arm64 and latest-arm64-attestation beside latest: for
     registries whose cleanup deletes what has no tag, also where an index names it."""
     secret_refs: Annotated[tuple[NameRef, ...], Field(max_length=16), MapBy("name")] = ()
-    """Secrets of type kubernetes.io/dockerconfigjson, for push, pull and cache."""
+    """Secrets of type kubernetes.io/dockerconfigjson that log in to registries: where images and cache are pushed, and
+    where base images, named contexts and source.oci are pulled from."""
     identity: Identity | None = None
     """Identity of a cloud that logs in to the registry of output.image, instead of a Secret; for the cache, sources and
     base images in that registry too."""
@@ -282,12 +298,12 @@ class Output(Model):
     """Key that signs the index before any tag moves to it; by default nothing is signed."""
 
 
-class CacheMode(StrEnum):
+class CacheMode(Capitalised):
     """Which layers are exported: those of the image, of every stage, or none."""
 
-    MIN = "min"
-    MAX = "max"
-    DISABLED = "disabled"
+    MIN = "Min"
+    MAX = "Max"
+    DISABLED = "Disabled"
 
 
 class Cache(Model):
@@ -312,7 +328,7 @@ class Cache(Model):
     """How long the cache of a branch stays that no run of this build uses any more, such as 720h. It is deleted after
     the next run of this build. By default nothing is deleted."""
     mode: CacheMode = CacheMode.MAX
-    """Which layers are exported: min those of the image, max those of every stage; disabled uses no cache."""
+    """Which layers are exported: Min those of the image, Max those of every stage; Disabled uses no cache."""
     import_: Annotated[bool, Field(alias="import")] = True
     """Whether steps may come from the cache. With false each one is executed anew, and the cache is written all the
     same, as with `docker build --no-cache`."""
@@ -322,7 +338,7 @@ class Attestations(Model):
     """What is attached to each image about its build."""
 
     provenance: Provenance = Provenance.MIN
-    """SLSA provenance; max also records build arguments and the Dockerfile. If reproducible, it tells no times."""
+    """SLSA provenance; Max also records build arguments and the Dockerfile. If reproducible, it tells no times."""
     sbom: bool = False
     """A list of what is in each image (SPDX), made by the generator that the operator's policy names in images.sbom."""
     record: bool = True
@@ -379,10 +395,10 @@ class Spec(Model):
             ),
             Rule(
                 "self.output.format != 'Manifest' || size(self.platforms) == 1 && has(self.attestations) && "
-                "self.attestations.provenance == 'disabled' && "
+                "self.attestations.provenance == 'Disabled' && "
                 "(!has(self.attestations.sbom) || !self.attestations.sbom)",
                 "a manifest has one platform and no attestations: name one platform, set attestations.provenance to "
-                "disabled and attestations.sbom to false, or leave output.format out",
+                "Disabled and attestations.sbom to false, or leave output.format out",
                 field=".output.format",
             ),
         )

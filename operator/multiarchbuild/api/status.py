@@ -398,6 +398,17 @@ class HistoryEntry(Record):
     """When it ended."""
 
 
+class Columns(Model):
+    """What kubectl get prints and can't compute from the rest of status."""
+
+    platforms: Annotated[str, Field(max_length=16)] | None = None
+    """Platforms done and wanted, such as 1/2."""
+    digest: Annotated[str, Field(max_length=12)] | None = None
+    """First 12 characters of the digest of the image."""
+    duration: Annotated[str, Field(max_length=24)] | None = None
+    """How long the last run took."""
+
+
 class Status(Model):
     """What the operator has observed and done."""
 
@@ -417,12 +428,8 @@ class Status(Model):
     """Looks at the source between runs, with source.git.interval or source.oci.interval."""
     base_images: BaseImagesCheck | None = None
     """Looks at base images between runs, with rebuild.onBaseImage."""
-    platforms: Annotated[str, Field(max_length=16)] | None = None
-    """Platforms done and wanted, such as 1/2, for kubectl get."""
-    short_digest: Annotated[str, Field(max_length=12)] | None = None
-    """First 12 characters of the digest of the image, for kubectl get."""
-    duration: Annotated[str, Field(max_length=24)] | None = None
-    """How long the last run took, for kubectl get."""
+    columns: Columns | None = None
+    """What kubectl get prints. For people: all of it follows from the rest of status."""
     last_handled_reconcile_at: Annotated[str, Field(max_length=64)] | None = None
     """Last value of the annotation reconcile.fluxcd.io/requestedAt that was acted on."""
     history: Annotated[

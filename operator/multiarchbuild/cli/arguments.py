@@ -229,7 +229,9 @@ def _build(command: Command) -> None:
     )
     add("--signing-secret", default="", metavar="NAME", help="Secret in the namespace whose key signs the index")
     add(
-        "--provenance", choices=[str(each) for each in Provenance], help="how much the provenance tells, by default min"
+        "--provenance",
+        choices=[str(each).lower() for each in Provenance],
+        help="how much the provenance tells, by default min",
     )
     add(
         "--compression",

@@ -96,7 +96,7 @@ def manifest(options: Options, source: str, *, request: str | None = None) -> di
         "format": options.format.capitalize(),
         "destinations": [_destination(text) for text in options.destinations],
     }
-    attestations = {"provenance": options.provenance, "sbom": options.sbom}
+    attestations = {"provenance": options.provenance.capitalize(), "sbom": options.sbom}
     spec: dict[str, Any] = {
         "platforms": platforms(options.platforms),
         "source": {"oci": {"image": source}},
@@ -181,7 +181,7 @@ def _secret(text: str) -> dict[str, Any]:
             f"--secret {text}: write id=ID,secret=NAME/KEY for the key of a Secret in the namespace; "
             "the builder cannot read files of this machine"
         )
-    return {"id": fields["id"], "secretRef": {"name": name, "key": key}}
+    return {"id": fields["id"], "secretKeyRef": {"name": name, "key": key}}
 
 
 def _compression(text: str) -> dict[str, Any]:

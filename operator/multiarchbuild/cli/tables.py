@@ -28,15 +28,15 @@ def growing(
 
 
 def _row(build: Build, now: datetime, *, everywhere: bool, wide: bool) -> list[str | Text]:
-    ready, run, status = build.condition("Ready"), build.run, build.status
+    ready, run, columns = build.condition("Ready"), build.run, build.status.get("columns", {})
     age = (now - datetime.fromisoformat(build.document["metadata"]["creationTimestamp"])).total_seconds()
     row: list[str | Text] = [build.namespace] if everywhere else []
     row += [
         build.name,
         coloured(ready.get("status", "-")),
         str(ready.get("reason", "-")),
-        str(status.get("platforms", "-")),
-        str(status.get("shortDigest", "-")),
+        str(columns.get("platforms", "-")),
+        str(columns.get("digest", "-")),
         span(run.elapsed(now)) if run else "-",
         span(age),
     ]

@@ -270,9 +270,7 @@ def _status(found: Findings, context: Context) -> Status:
             run=run,
             source=found.check,
             base_images=found.bases,
-            platforms=summary.platforms_column(run, len(spec.platforms)),
-            short_digest=image.digest.removeprefix("sha256:")[:12] if image else None,
-            duration=summary.duration_column(run),
+            columns=summary.columns(run, image, len(spec.platforms)),
             last_handled_reconcile_at=request[:64] if request else None,
             history=retention.prune(found.history, spec.history),
         )

@@ -156,7 +156,7 @@ def secrets(build: MultiArchBuild) -> Iterator[tuple[str, str]]:
     if spec.source.http and spec.source.http.secret_ref:
         yield "source.http.secretRef.name", spec.source.http.secret_ref.name
     for secret in spec.build.secrets:
-        yield f"build.secrets[{secret.id}].secretRef.name", secret.secret_ref.name
+        yield f"build.secrets[{secret.id}].secretKeyRef.name", secret.secret_key_ref.name
     if spec.build.ssh:
         yield "build.ssh.secretRef.name", spec.build.ssh.secret_ref.name
 

@@ -9,7 +9,9 @@ from multiarchbuild.api.conditions import Condition, ConditionType, merge
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import (
     MAX_BYTES,
+    Columns,
     FailedAttempt,
+    ImageStatus,
     LookStatus,
     Phase,
     PlatformStatus,
@@ -174,6 +176,15 @@ def unreadable_spec(
     blocker = Blocker(reason, message)
     stated = conditions(status.conditions, None, generation, now, blocker=blocker)
     return fit(status.model_copy(update={"observed_generation": generation, "conditions": stated}))
+
+
+def columns(run: RunStatus | None, image: ImageStatus | None, wanted: int) -> Columns:
+    """Return what `kubectl get` prints of a build that wants so many platforms."""
+    return Columns(
+        platforms=platforms_column(run, wanted),
+        digest=image.digest.removeprefix("sha256:")[:12] if image else None,
+        duration=duration_column(run),
+    )
 
 
 def platforms_column(run: RunStatus | None, wanted: int) -> str:

@@ -123,8 +123,8 @@ def build_secrets(spec: Spec) -> list[Volume]:
         _secret(
             f"secret-{index}",
             f"{mounts.SECRETS}/{secret.id}",
-            secret.secret_ref.name,
-            keys=[secret.secret_ref.key],
+            secret.secret_key_ref.name,
+            keys=[secret.secret_key_ref.key],
         )
         for index, secret in enumerate(spec.build.secrets)
     ]

@@ -96,7 +96,7 @@ def _options(
     options |= {f"label:{name}": value for name, value in build.labels.items()}
     options |= {f"context:{name}": value for name, value in build.contexts.items()}
     if spec.attestations.provenance is not Provenance.DISABLED:
-        options["attest:provenance"] = f"mode={spec.attestations.provenance}"
+        options["attest:provenance"] = f"mode={spec.attestations.provenance.lower()}"
     if spec.attestations.sbom:
         options["attest:sbom"] = record({"generator": sbom_generator})
     if spec.reproducible:
@@ -142,7 +142,7 @@ def _export(spec: Spec, ref: str) -> dict[str, str]:
     return {
         "type": "registry",
         "ref": ref,
-        "mode": str(spec.cache.mode),
+        "mode": spec.cache.mode.lower(),
         "image-manifest": "true",
         "oci-mediatypes": "true",
         "ignore-error": "true",

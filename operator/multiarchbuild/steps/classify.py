@@ -288,7 +288,7 @@ def _secrets(failed: _Failed) -> _Found | None:
 
 def secret_too_big(spec: Spec, name: str, size: int | None = None) -> str:
     """Return what to say of the secret with id `name`, of `size` bytes if that is known."""
-    secret = next((each.secret_ref.name for each in spec.build.secrets if each.id == name), "")
+    secret = next((each.secret_key_ref.name for each in spec.build.secrets if each.id == name), "")
     has = f" has {size} bytes and" if size is not None else ""
     return (
         f"The Secret {secret!r} of build.secrets (id {name!r}){has} is too large: BuildKit takes at most "

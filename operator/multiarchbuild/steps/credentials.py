@@ -175,7 +175,7 @@ def build_secrets(mounts: Mounts) -> list[tuple[str, Path]]:
     """
     found = []
     for secret in mounts.inputs.spec.build.secrets:
-        folder, ref = f"{paths.SECRETS}/{secret.id}", secret.secret_ref
+        folder, ref = f"{paths.SECRETS}/{secret.id}", secret.secret_key_ref
         where = f"build.secrets (id {secret.id})"
         _require(mounts, folder, ref.key, ref.name, where)
         found.append((secret.id, mounts.at(folder) / ref.key))

@@ -95,7 +95,7 @@ def _provenance(
 
 
 def _external(spec: Spec) -> Mapping[str, Any]:
-    """Return what was asked for; values of build arguments only where `provenance: max` shows them anyway."""
+    """Return what was asked for; values of build arguments only where `provenance: Max` shows them anyway."""
     dumped = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     build = dict(dumped.get("build", {}))
     if spec.attestations.provenance is not Provenance.MAX:

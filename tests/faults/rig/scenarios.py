@@ -258,7 +258,7 @@ def manifest(scenario: Scenario, namespace: str) -> Object:
         "platforms": ["linux/amd64"],
         "source": {"inline": {"files": {"Dockerfile": "FROM scratch\nCOPY . /\n"}}},
         "output": {"image": f"registry.example.com/{namespace}/app", "tags": ["v1"]},
-        "cache": {"mode": "disabled"},
+        "cache": {"mode": "Disabled"},
         "history": {"successful": 10, "failed": 10},
         **scenario.spec,
     }

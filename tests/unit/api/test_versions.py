@@ -18,12 +18,15 @@ from multiarchbuild.api import status
 from multiarchbuild.api.base import KNOWN, Record
 from multiarchbuild.api.conditions import ConditionType
 from multiarchbuild.api.crd import crd, structural
+from multiarchbuild.api.provenance import Provenance
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, Failure, load
+from multiarchbuild.api.spec import CacheMode, Network
 from multiarchbuild.api.status import Result, Status, Trigger
 from multiarchbuild.api.stored import newer_than_operator, read_build, read_status, undeclared, without
 from multiarchbuild.controller.refused import invalid_spec
 from multiarchbuild.plan.children import Role
+from multiarchbuild.plan.identity import fingerprint
 from tests.support.versions import FUTURE, Schema, nodes, one_ahead
 from tests.unit.plan.world import FLUX, GIT, INLINE, POLLED, World, manifest
 
@@ -205,7 +208,7 @@ def test_a_run_that_ended_in_an_unknown_way_has_ended() -> None:
 @pytest.mark.parametrize(
     ("change", "lost"),
     [
-        ({"platforms": {"done": 1, "wanted": 2}}, "platforms"),
+        ({"columns": {"platforms": {"done": 1, "wanted": 2}}}, "columns.platforms"),
         ({"run": {**STORED["run"], "message": "x" * 5000}}, "run.message"),
         ({"run": {**STORED["run"], "startedAt": 5.5e300}}, "run.startedAt"),
         ({"conditions": [{"type": "Ready"}]}, "conditions.0"),
@@ -233,7 +236,7 @@ def _is_map_of_texts(document: Schema) -> bool:
 @pytest.mark.parametrize("source", [INLINE, GIT, POLLED, FLUX])
 def test_fields_that_a_newer_definition_has_filled_in_are_ignored(source: Any) -> None:
     scheduling = {"overrides": [{"platform": "linux/arm64"}], "resources": {"limits": {"memory": "1Gi"}}}
-    plain = manifest(source=source, scheduling=scheduling, cache={"mode": "min"})
+    plain = manifest(source=source, scheduling=scheduling, cache={"mode": "Min"})
     assert read_build({**plain, "spec": with_unknown_fields(plain["spec"])}).build == read_build(plain).build
 
 
@@ -291,6 +294,46 @@ def test_our_own_rules_are_still_mistakes_of_the_spec() -> None:
     with pytest.raises(ValidationError) as caught:
         read_build(manifest(source={"inline": {"files": {"a": "", "a/b": ""}}}))
     assert not newer_than_operator(caught.value)
+
+
+OLD_WORDS: Schema = {
+    "build": {"dockerfile": "Dockerfile", "network": "default"},
+    "cache": {"mode": "max", "import": True},
+    "attestations": {"provenance": "min", "record": True},
+}
+"""Values as they were before: defaults, which every stored object has."""
+
+
+def test_values_that_were_in_lower_case_are_read_and_start_no_run() -> None:
+    old, new = read_build(manifest(**OLD_WORDS)).build, read_build(manifest()).build
+    assert old.spec == new.spec
+    assert fingerprint(old.spec) == fingerprint(new.spec)
+    others: Schema = {
+        "build": {"network": "none"},
+        "cache": {"mode": "disabled"},
+        "attestations": {"provenance": "max"},
+    }
+    spec = read_build(manifest(**others)).build.spec
+    found = (spec.build.network, spec.cache.mode, spec.attestations.provenance)
+    assert found == (Network.NONE, CacheMode.DISABLED, Provenance.MAX)
+
+
+def with_secret(**reference: Any) -> Schema:
+    return manifest(build={"secrets": [{"id": "npm", **reference}]})
+
+
+def test_a_secret_under_its_old_name_is_read() -> None:
+    where = {"name": "npm-token", "key": "token"}
+    assert read_build(with_secret(secretRef=where)) == read_build(with_secret(secretKeyRef=where))
+
+
+def test_a_secret_whose_old_name_the_definition_has_dropped_is_named() -> None:
+    with pytest.raises(ValidationError) as caught:
+        read_build(with_secret())
+    status = invalid_spec(read_status(STORED)[0], caught.value, 2, NOW)
+    ready = next(entry for entry in status.conditions if entry.type == ConditionType.READY)
+    assert ready.reason == Reason.INVALID_SPEC
+    assert "spec.build.secrets.0: Value error, secretKeyRef is missing. It was called secretRef" in ready.message
 
 
 def test_status_has_no_closed_enumeration_but_that_of_conditions() -> None:

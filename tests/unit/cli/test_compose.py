@@ -67,14 +67,14 @@ def test_every_option_has_its_field() -> None:
             {"image": "docker.io/user/app"},
         ],
     }
-    assert found["attestations"] == {"provenance": "max", "sbom": True}
+    assert found["attestations"] == {"provenance": "Max", "sbom": True}
     assert found["build"] == {
         "dockerfile": "ci/Dockerfile",
         "target": "runtime",
         "args": {"A": "1=2", "FROM_ENV": "yes", "EMPTY": ""},
         "labels": {"a.b": "c", "empty": ""},
         "contexts": {"base": "docker-image://r.test/base:1"},
-        "secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "key"}}],
+        "secrets": [{"id": "npm", "secretKeyRef": {"name": "npm-token", "key": "key"}}],
     }
     assert found["cache"] == {"import": False}
 

@@ -32,8 +32,7 @@ def running() -> dict[str, Any]:
         "spec": {"output": {"image": "r.test/team/app"}},
         "status": {
             "observedGeneration": 1,
-            "platforms": "1/2",
-            "shortDigest": "0123456789ab",
+            "columns": {"platforms": "1/2", "digest": "0123456789ab"},
             "conditions": [{"type": "Ready", "status": "Unknown", "reason": "Building", "message": "1/2 built"}],
             "run": {
                 "id": "7c1f09ab",

@@ -48,7 +48,7 @@ def test_a_cache_that_is_used_is_read_and_written(mode: str) -> None:
 
 
 def test_a_disabled_cache_is_neither_read_nor_written() -> None:
-    refs = cache_refs(build(cache={"mode": "disabled"}), (AMD64,))
+    refs = cache_refs(build(cache={"mode": "Disabled"}), (AMD64,))
     assert (refs.export_to, refs.import_from) == (None, ())
 
 

@@ -681,7 +681,8 @@ def test_a_run_that_takes_too_long_fails() -> None:
     w.settle()
     assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.TIMED_OUT)
     assert "spec.timeout (10m): 1/2 platforms built; linux/arm64 Running" in (run_of(w).message or "")
-    assert w.status.duration == "10m0s"
+    assert w.status.columns
+    assert w.status.columns.duration == "10m0s"
     assert len(w.pods) == 1, "what still runs is deleted, what has ended stays for its log"
 
 

@@ -86,12 +86,12 @@ INPUTS: list[dict[str, Any]] = [
     {"source": GIT},
     {"build": {"args": {"A": "1"}}},
     {"output": {"image": "registry.example.com/team-a/app", "tags": ["v1"]}},
-    {"attestations": {"provenance": "max"}},
+    {"attestations": {"provenance": "Max"}},
     {"attestations": {"sbom": True}},
     {"reproducible": False},
 ]
 EXECUTION: list[dict[str, Any]] = [
-    {"cache": {"mode": "min"}},
+    {"cache": {"mode": "Min"}},
     {"scheduling": {"strategy": "Native"}},
     {"timeout": "2h"},
     {"retries": 5},

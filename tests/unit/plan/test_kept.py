@@ -433,7 +433,7 @@ def test_what_a_buildkitd_says_that_was_killed_meanwhile_waits_for_the_end_of_it
     assert entry(found).phase is Phase.RUNNING
 
 
-@pytest.mark.parametrize("fields", [{"cache": {"mode": "disabled"}}, {"scheduling": {"keepBuilder": "0s"}}])
+@pytest.mark.parametrize("fields", [{"cache": {"mode": "Disabled"}}, {"scheduling": {"keepBuilder": "0s"}}])
 def test_a_build_that_wants_no_cache_or_no_builder_keeps_none(fields: dict[str, Any]) -> None:
     assert pod_from(world(**fields).pod()).template == ""
 

@@ -385,8 +385,8 @@ FIELDS: dict[str, Governed | Safe] = {
     "build.args": _OWN_IMAGE,
     "build.labels": _OWN_IMAGE,
     "build.secrets.id": _OWN_IMAGE,
-    "build.secrets.secretRef.name": Governed("stolen", _NO_SECRET, "secrets"),
-    "build.secrets.secretRef.key": Safe("a key of a Secret whose name is governed"),
+    "build.secrets.secretKeyRef.name": Governed("stolen", _NO_SECRET, "secrets"),
+    "build.secrets.secretKeyRef.key": Safe("a key of a Secret whose name is governed"),
     "build.ssh.secretRef.name": Governed("stolen", _NO_SECRET, "secrets"),
     "build.contexts": _OWN_IMAGE,
     "build.network": _OWN_IMAGE,
@@ -525,7 +525,7 @@ def spec_with(path: str, value: Any) -> dict[str, Any]:
         return {name: value, **beside}
     inner = {**_BESIDE.get(name, {}), **spec_with(rest, value)}
     if name == "secrets":
-        inner["secretRef"] = {"key": "key", **inner["secretRef"]}
+        inner["secretKeyRef"] = {"key": "key", **inner["secretKeyRef"]}
     if name == "tolerations":
         inner = {"key": "pool", **inner}
     return {name: [inner] if name in LISTS else inner}

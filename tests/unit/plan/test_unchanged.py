@@ -125,8 +125,8 @@ def test_a_look_that_fails_fails_no_run() -> None:
 
 ANYWAY: dict[str, dict[str, Any]] = {
     "without the cache": {"cache": {"import": False}},
-    "the cache is off": {"cache": {"mode": "disabled"}},
-    "no provenance": {"attestations": {"provenance": "disabled"}},
+    "the cache is off": {"cache": {"mode": "Disabled"}},
+    "no provenance": {"attestations": {"provenance": "Disabled"}},
     "it is signed": {"output": {**spec()["output"], "signing": {"secretRef": {"name": "key"}}}},
     "children have tags": {"output": {**spec()["output"], "childTags": True}},
     "tags of the run": {"output": {**spec()["output"], "tags": ["{run}"]}},

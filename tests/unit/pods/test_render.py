@@ -232,7 +232,7 @@ def test_steps_get_the_secrets_that_they_need_and_no_others() -> None:
     def secrets(pod: dict[str, Any]) -> set[str]:
         return {volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
 
-    build = resource(build={"secrets": [{"id": "npm", "secretRef": {"name": "npm-token", "key": "token"}}]})
+    build = resource(build={"secrets": [{"id": "npm", "secretKeyRef": {"name": "npm-token", "key": "token"}}]})
     assert secrets(render(RESOLVE, build, policy())) == {"git-token"}
     assert secrets(render(start(), build, policy())) == {"git-token", "one", "two", "npm-token"}
     assert secrets(render(PUBLISH, build, policy())) == {"one", "two"}
@@ -493,7 +493,7 @@ def tokens(pod: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_tokens_for_identities_are_in_the_step_alone() -> None:
-    build = resource(output={"image": "r.test/team/app", "identity": IDENTITY}, cache={"mode": "min"})
+    build = resource(output={"image": "r.test/team/app", "identity": IDENTITY}, cache={"mode": "Min"})
     expected = {"audience": "sts.amazonaws.com", "expirationSeconds": 3600}
     for action in (start(), PUBLISH):
         found = tokens(render(action, build, policy()))

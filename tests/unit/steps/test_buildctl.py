@@ -94,7 +94,7 @@ def test_options_of_the_build() -> None:
         "target": "runtime",
         "labels": {"a.b": "c"},
         "contexts": {"base": "docker-image://r.test/base"},
-        "network": "none",
+        "network": "None",
     }
     found = arguments(spec(build=build), secrets=[("npm", Path("/s,x/token"))], ssh_key=Path("/k"))
     assert {

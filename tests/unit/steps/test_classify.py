@@ -137,7 +137,7 @@ def spec_of(name: str) -> Spec:
         **case.spec,
     }
     if case.secrets:
-        spec["build"] = {"secrets": [{"id": "bundle", "secretRef": {"name": "big-bundle", "key": "bundle"}}]}
+        spec["build"] = {"secrets": [{"id": "bundle", "secretKeyRef": {"name": "big-bundle", "key": "bundle"}}]}
     return Spec.model_validate(spec)
 
 
