@@ -14,7 +14,7 @@ from tests.faults.rig.faults import Fault, Plan, sample
 from tests.faults.rig.operator import Operator
 from tests.faults.rig.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 SEED = int(os.environ.get("MAB_SEED", "1"))
 PLANS = 48
@@ -59,7 +59,7 @@ async def test_a_sample_of_mutated_builds(rig: Rig) -> None:
 
 async def test_one_operator_two_and_one_again_in_the_middle_of_runs(rig: Rig, tmp_path: Path) -> None:
     await rig.shared.kill()
-    one, other = (Operator(rig.proxy.url, tmp_path / name) for name in ("one", "other"))
+    one, other = (Operator(rig.proxy.url, tmp_path / name, times=rig.times) for name in ("one", "other"))
     one.start()
     running = asyncio.ensure_future(campaign.run(rig, [Plan(name) for name in SCENARIOS] * 2))
     for leaves, comes in ((one, other), (other, one), (one, other)):

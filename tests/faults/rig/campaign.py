@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,11 +22,12 @@ from typing import Any, Final
 from multiarchbuild.api.crd import crd
 from multiarchbuild.plan.children import Role, pod_from
 from tests.cluster.fixture import control_plane
+from tests.support.pace import slowness
 
 from .api import Api, ApiError, Object, upstream
 from .faults import Fault, Plan, sample
 from .kubelet import Kubelet, Place
-from .operator import Operator
+from .operator import Operator, at_pace
 from .proxy import Proxy, Script
 from .scenarios import BUILDS, SCENARIOS, Case, Scenario, manifest
 
@@ -37,7 +38,7 @@ ALONE: Final = 5
 SECONDS: Final = 90.0
 """Time without any request, event or change of a pod after which a plan is given up."""
 REST_SECONDS: Final = 20.0
-"""Time after the end of the last run until nothing is left over."""
+"""Time without any of it, after the end of the last run, after which what is left over stays."""
 _GIT_REPOSITORIES: Final[Object] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -88,6 +89,8 @@ class Rig:
     kubelet: Kubelet
     folder: Path
     shared: Operator
+    times: Mapping[str, object]
+    """Of operators, as this machine is fast."""
     cases: dict[str, Case] = field(default_factory=dict)
     """By namespace, or namespace/name."""
     restarts: int = 0
@@ -112,6 +115,7 @@ class Rig:
                 "--no-leader-elect",
                 f"--namespace={namespace}",
                 namespace=namespace,
+                times=self.times,
             )
             script.kill = operator.crash
             operator.start()
@@ -146,9 +150,12 @@ class Rig:
             report.problems.append(f"nothing happens for {case.seconds:.0f} s, and not: {what}")
             report.problems += await self._judge(scenario, case)
             return
-        end = time.monotonic() + REST_SECONDS
+        started = idle_since = time.monotonic()
+        last = case.activity()
         while problems := await self._judge(scenario, case):
-            if time.monotonic() > end:
+            if (now := case.activity()) != last:
+                last, idle_since = now, time.monotonic()
+            elif time.monotonic() - idle_since > REST_SECONDS or idle_since - started > 10 * REST_SECONDS:
                 report.problems += problems
                 return
             await asyncio.sleep(1)
@@ -247,8 +254,9 @@ async def rig(kubeconfig: Path, folder: Path) -> AsyncIterator[Rig]:
         await served(api, BUILDS.format("default"))
         kubelet = Kubelet(api)
         proxy.logs = kubelet.log
-        shared = Operator(proxy.url, folder / "shared", "--no-leader-elect")
-        made = Rig(api, proxy, kubelet, folder, shared)
+        times = at_pace(await asyncio.to_thread(slowness))
+        shared = Operator(proxy.url, folder / "shared", "--no-leader-elect", times=times)
+        made = Rig(api, proxy, kubelet, folder, shared, times)
         tasks = [asyncio.ensure_future(kubelet.run()), asyncio.ensure_future(_follow(made))]
         shared.start()
         try:
@@ -265,7 +273,7 @@ async def rig(kubeconfig: Path, folder: Path) -> AsyncIterator[Rig]:
 
 async def served(api: Api, path: str) -> None:
     """Return once the API server serves `path`."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 240
     while True:
         try:
             await api.get(path)

@@ -32,7 +32,7 @@ from .scenarios import BUILDS, Case
 
 NAMESPACES: Final = 8
 TOGETHER: Final = 16
-SECONDS: Final = 120.0
+SECONDS: Final = 240.0
 """Time until an accepted build has a run or a condition."""
 _TEXTS: Final = (
     *("", " ", "a", "A", "-", "/", "..", "../../etc/passwd", "a/../b", "0", "-1", "1.5", "1e3", "1e0012", "0s", "1h"),
@@ -215,16 +215,18 @@ class Outcome:
 async def attempt(made: Rig, mutation: Mutation, number: int) -> Outcome:
     """Create a mutated build, and see what comes of it."""
     namespace, name = f"mutations-{number % NAMESPACES}", f"m-{number}"
-    path = BUILDS.format(namespace)
+    path, key = BUILDS.format(namespace), f"{namespace}/{name}"
+    # Known before it exists: what the operator makes of it may be seen before the answer, and nothing after it.
+    case = made.cases[key] = Case(made.api, namespace, Place(), SECONDS)
     try:
-        created = await made.api.create(path, build(name, mutation.spec))
+        await made.api.create(path, build(name, mutation.spec))
     except ApiError as error:
+        del made.cases[key]
         told = f"{error.message} {[cause.get('field') for cause in error.causes]}"
         if error.status not in {400, 413, 422}:
             return Outcome(mutation, refused=True, problem=f"answered {error.status}: {error.message}")
         named = names_a_field(told, mutation.fields)
         return Outcome(mutation, refused=True, problem="" if named else f"names no field: {error.message[:600]}")
-    case = made.cases[f"{namespace}/{name}"] = Case(made.api, namespace, Place(), SECONDS, build=created)
     problem = ""
     try:
         await case.until(lambda: case.run() or case.status.get("conditions"))
@@ -233,7 +235,7 @@ async def attempt(made: Rig, mutation: Mutation, number: int) -> Outcome:
         problem = f"neither a run nor a condition within {SECONDS:.0f} s"
     finally:
         await made.api.delete(f"{path}/{name}", {"propagationPolicy": "Background"})
-        del made.cases[f"{namespace}/{name}"]
+        del made.cases[key]
     return Outcome(mutation, refused=False, problem=problem)
 
 

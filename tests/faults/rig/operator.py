@@ -27,9 +27,15 @@ SHORT: Final[Mapping[str, object]] = {
     "multiarchbuild.controller.stream.STABLE_SECONDS": 1.0,
     "multiarchbuild.plan.context._PAUSES": tuple(pause / 5 for pause in context._PAUSES),
 }
-"""What is other than in the real operator."""
+"""What is other than in the real operator, on an idle machine."""
+_IN_SECONDS: Final = [name for name, value in SHORT.items() if isinstance(value, float)]
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.faults.rig.operator"])
+
+
+def at_pace(slowness: float) -> Mapping[str, object]:
+    """Return SHORT for a machine that is so many times slower: where all takes longer, no silence is a fault."""
+    return {**SHORT, **{name: float(str(SHORT[name])) * slowness for name in _IN_SECONDS}}
 
 
 class Operator:
@@ -105,7 +111,7 @@ class Operator:
         self._process = None
         if process.is_alive():
             os.kill(process.pid, number)
-        await asyncio.to_thread(process.join, 20)
+        await asyncio.to_thread(process.join, 120)
         assert process.exitcode is not None, f"still runs after {number.name}: {self.log}"
 
     def lines(self, level: str) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests.cluster.processes import Process
+from tests.faults.rig.operator import SHORT, at_pace
 
 RIG = """
 import sys, time
@@ -31,3 +32,11 @@ def test_a_rig_that_is_killed_leaves_no_operator(tmp_path: Path) -> None:
     while operator.alive:
         assert time.monotonic() < end, "it still runs"
         time.sleep(0.1)
+
+
+def test_a_slower_machine_has_longer_times_in_the_same_order() -> None:
+    assert at_pace(1.0) == SHORT
+    slow = at_pace(3.0)
+    silence, stable = (slow[f"multiarchbuild.controller.stream.{name}_SECONDS"] for name in ("SILENCE", "STABLE"))
+    assert (silence, stable) == (12.0, 3.0)
+    assert slow.keys() == SHORT.keys()
