@@ -9,7 +9,7 @@ import pytest
 from multiarchbuild.plan.quantities import quantity
 from tests.support.gate import Gate
 from tests.support.poll import until
-from tests.support.tenant import AMD64, BOTH, Build, Tenant, inline, platform
+from tests.support.tenant import AMD64, BOTH, Build, Tenant, await_idle, inline, platform
 
 pytestmark = pytest.mark.e2e
 
@@ -21,12 +21,6 @@ def kept(tenant: Tenant, dockerfile: str = DOCKERFILE, **spec: Any) -> Build:
     scheduling = {"keepBuilder": "10m", **spec.pop("scheduling", {})}
     spec = {"cache": {"repository": tenant.image("cache")}, "platforms": [AMD64], **spec}
     return tenant.build(source=inline(dockerfile, version="1"), scheduling=scheduling, **spec)
-
-
-def await_idle(tenant: Tenant, pod: str) -> None:
-    """Wait until a builder waits for work."""
-    path = r"jsonpath={.metadata.annotations.cluster-autoscaler\.kubernetes\.io/safe-to-evict}=true"
-    tenant.kubectl("wait", f"pod/{pod}", f"--for={path}", "--timeout=60s")
 
 
 def test_a_changed_file_is_built_by_the_builders_that_have_stayed(tenant: Tenant) -> None:

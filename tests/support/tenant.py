@@ -232,3 +232,9 @@ class Tenant:
             return self.kubectl("logs", pod, "-c", container, "--tail=40")
         except Exception as error:  # noqa: BLE001 - a report about a failure must not fail itself
             return str(error)
+
+
+def await_idle(tenant: Tenant, pod: str) -> None:
+    """Wait until a kept builder waits for work."""
+    path = r"jsonpath={.metadata.annotations.cluster-autoscaler\.kubernetes\.io/safe-to-evict}=true"
+    tenant.kubectl("wait", f"pod/{pod}", f"--for={path}", "--timeout=300s")
