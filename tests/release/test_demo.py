@@ -14,10 +14,11 @@ import pytest
 from hack import registry
 from hack.demo import NAMESPACE as DEMO
 from hack.install import NAMESPACE
-from hack.target import Target, with_registry
+from hack.target import CommandError, Target, with_registry
 from tests.cluster.build import ensure_programs
 from tests.cluster.fixture import Cluster
 from tests.cluster.layout import cache_directory
+from tests.support import watch
 
 pytestmark = [
     *(pytest.mark.e2e, pytest.mark.release, pytest.mark.xdist_group("alone")),
@@ -54,7 +55,22 @@ def stranger(target: Target, cluster: Cluster, tmp_path: Path) -> Iterator[dict[
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
         "MAB_POLICY": str(tmp_path / "policy.yaml"),
     }
-    target.kubectl("delete", "namespace", DEMO, registry.NAMESPACE, "--ignore-not-found", "--wait=false")
+    # Whoever comes next, this test at a second try too, can make nothing in a namespace that is still going.
+    target.kubectl("delete", "namespace", DEMO, registry.NAMESPACE, "--ignore-not-found", "--timeout=590s")
+
+
+def bring(target: Target, image: str) -> None:
+    """Copy an image into the registry in the cluster. A forwarded port does not survive a connection that breaks."""
+    for left in (4, 3, 2, 1, 0):
+        with registry.forwarded(target.environment) as address:
+            try:
+                assert address, "kubectl port-forward has ended"
+                target.crane("copy", image, f"{address}/{image.rpartition('/')[2]}")
+            except (AssertionError, CommandError):
+                if not left:
+                    raise
+            else:
+                return
 
 
 def test_the_demo_brings_its_registry_along(
@@ -63,8 +79,7 @@ def test_the_demo_brings_its_registry_along(
     del reinstalled
     # The image of the operator takes minutes to build: here it has been built already.
     with_registry(target.facts.kubeconfig)
-    with registry.forwarded(target.environment) as address:
-        target.crane("copy", operator, f"{address}/{operator.rpartition('/')[2]}")
+    bring(target, operator)
 
     done = subprocess.run(["make", "demo"], cwd=ROOT, env=stranger, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr)
@@ -75,7 +90,11 @@ def test_the_demo_brings_its_registry_along(
     assert "ok       builds for linux/arm64: natively" in told
     assert "==> digest: sha256:" in told
     assert "linux/amd64: node -p process.arch prints x64" in told
-    pods = json.loads(target.kubectl("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
-    assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {
-        f"{registry.FOR_NODES}/{operator.rpartition('/')[2]}"
-    }
+    expected = {f"{registry.FOR_NODES}/{operator.rpartition('/')[2]}"}
+
+    def replaced(pods: watch.Objects) -> bool:
+        # Those of before may take a while to end.
+        staying = [pod for pod in pods.values() if "deletionTimestamp" not in pod["metadata"]]
+        return {pod["spec"]["containers"][0]["image"] for pod in staying} == expected
+
+    watch.wait_for(target, "pods", "-n", NAMESPACE, until=replaced, why=f"all pods are of {expected}")
