@@ -59,7 +59,12 @@ class Kubectl:
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         command = [tool("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        end = time.monotonic() + PATIENCE
+        while True:
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+            # Nothing was asked yet: on a busy machine ten seconds, which kubectl waits, are too few for an API server.
+            if "TLS handshake timeout" not in done.stderr or time.monotonic() > end:
+                break
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
@@ -85,7 +90,7 @@ def new_namespace(kubectl: Kubectl, prefix: str = "controller") -> Iterator[str]
     name = f"{prefix}-{uuid.uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     # Until it has one, no pod is taken, whatever else is wrong with it.
-    kubectl("wait", "serviceaccount/default", "-n", name, "--for=create", "--timeout=60s")
+    kubectl("wait", "serviceaccount/default", "-n", name, "--for=create", f"--timeout={PATIENCE:.0f}s")
     try:
         yield name
     finally:

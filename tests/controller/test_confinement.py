@@ -21,7 +21,7 @@ from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render as render_child
 from tests.unit.plan.world import World
 
-from .conftest import Kubectl, build, eventually, in_namespace
+from .conftest import PATIENCE, Kubectl, build, eventually, in_namespace
 from .test_chart_rbac import CLUSTER_WIDE, render
 
 pytestmark = pytest.mark.api
@@ -211,7 +211,7 @@ async def test_a_stolen_token_creates_nothing_but_what_builds_consist_of(
     }
     forged["metadata"]["ownerReferences"][0]["uid"] = uid
     thief("create", "-f", "-", stdin=json.dumps(forged))
-    kubectl("wait", "--for=delete", "configmap/forged", "-n", namespace, "--timeout=120s")
+    kubectl("wait", "--for=delete", "configmap/forged", "-n", namespace, f"--timeout={PATIENCE:.0f}s")
     # It is the account that is confined, and nobody else.
     assert attempt(kubectl, {**config_map, "metadata": {"name": "mine", "namespace": namespace}}) == ""
 

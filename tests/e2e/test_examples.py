@@ -25,12 +25,12 @@ import yaml
 
 from hack.target import Target
 from multiarchbuild.api.spec import PARENT_SCHEME
-from tests.support import source_controller, ssh
+from tests.support import source_controller, ssh, watch
 from tests.support.artifacts import CONTENT, Registry, sha256, tar
 from tests.support.git import PASSWORD, GitServer
 from tests.support.images import docker_config
 from tests.support.signing import key_pair
-from tests.support.tenant import Build, Tenant
+from tests.support.tenant import RESOURCE, Status, Tenant, condition
 
 pytestmark = pytest.mark.e2e
 
@@ -46,6 +46,8 @@ _FILES = {"Dockerfile": _DOCKERFILE, "hello.txt": "hello\n"}
 FILES = {**_FILES, **{f"app/{name}": text for name, text in _FILES.items()}}
 NOTHING = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 ARCHIVE = "hello-1.0.0"
+LONGEST = 1500
+"""Seconds that all of them may take: as many as a namespace may build at a time, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,32 @@ def test_every_example_says_what_it_is() -> None:
     assert NOT_BUILT.keys() <= set(FOLDERS)
 
 
+def all_built(tenant: Tenant, names: set[str]) -> dict[str, Status]:
+    """Wait until each of these builds has ended a run; return how each of them stood then, by name.
+
+    One watch for all: a build that waits for its turn, or for the image of another, says nothing for as long as those
+    take that are before it.
+    """
+    ended: dict[str, Status] = {}
+
+    def found(objects: watch.Objects) -> dict[str, Status] | None:
+        for entry in objects.values():
+            status = entry.get("status", {})
+            if status.get("observedGeneration") == entry["metadata"]["generation"] and "result" in status.get(
+                "run", {}
+            ):
+                ended.setdefault(entry["metadata"]["name"], dict(status))
+        return ended if names <= ended.keys() else None
+
+    what = (RESOURCE, "-n", tenant.namespace)
+    return watch.wait_for(tenant.target, *what, until=found, longest=LONGEST, why="all examples are built")
+
+
+@pytest.mark.timeout(LONGEST + 300)
 def test_every_example_is_applied_and_built(target: Target, tenant: Tenant, git_server: GitServer) -> None:
     source_controller.install(target)
     scene = Scene(tenant, git_server, ssh.start(target)).open()
-    builds: list[Build] = []
+    wanted: dict[str, list[str]] = {}
     for folder in FOLDERS:
         for document in documents(folder):
             name = document["metadata"]["name"]
@@ -161,9 +185,12 @@ def test_every_example_is_applied_and_built(target: Target, tenant: Tenant, git_
             if folder in NOT_BUILT:
                 here["spec"]["suspend"] = True
             else:
-                builds.append(Build(tenant, f"{folder}-{name}"))
+                wanted[f"{folder}-{name}"] = here["spec"]["platforms"]
             tenant.apply(here)
-    assert builds
-    for build in builds:
-        status = build.succeeded()
-        assert [image["platform"] for image in status["image"]["platforms"]] == build.get()["spec"]["platforms"]
+    assert wanted
+    statuses = all_built(tenant, set(wanted))
+    failed = {name: statuses[name]["run"] for name in wanted if statuses[name]["run"]["result"] != "Succeeded"}
+    assert not failed, json.dumps(failed, indent=1)
+    for name, platforms in wanted.items():
+        assert condition(statuses[name], "Ready")["status"] == "True", name
+        assert [image["platform"] for image in statuses[name]["image"]["platforms"]] == platforms

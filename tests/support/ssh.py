@@ -49,7 +49,7 @@ def start(target: Target) -> SshServer:
     target.kubectl("wait", "serviceaccount/default", "-n", NAMESPACE, "--for=create", "--timeout=300s")
     manifest = {"apiVersion": "v1", "kind": "List", "items": _manifests()}
     target.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
-    target.kubectl("wait", "pod/ssh", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
+    target.kubectl("wait", "pod/ssh", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=590s")  # it installs sshd
     return SshServer(target)
 
 

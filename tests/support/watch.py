@@ -87,16 +87,21 @@ def watching(
 
 
 def wait_for(
-    target: Target, *what: str, until: Callable[[Objects], T | None], seconds: float = PATIENCE, why: str = ""
+    target: Target,
+    *what: str,
+    until: Callable[[Objects], T | None],
+    seconds: float = PATIENCE,
+    longest: float = LONGEST,
+    why: str = "",
 ) -> T:
     """Return the first true value that `until` gives for the objects that `what` (of kubectl get) names.
 
     It is asked again after each change; a watch that finds nothing asks nobody. It fails when nothing has changed for
-    `seconds`: as long as there is progress, a slow machine only takes longer.
+    `seconds`: as long as there is progress, a slow machine only takes longer, up to `longest` seconds.
     """
     started = time.monotonic()
     objects: dict[str, dict[str, Any]] = {}
-    with watching(target, *what, seconds=seconds) as changes:
+    with watching(target, *what, seconds=seconds, longest=longest) as changes:
         for change in changes:
             uid = change.object["metadata"]["uid"]
             if change.type == "DELETED":
