@@ -27,11 +27,14 @@ RUN if [ "$TARGETARCH" != "$(dpkg --print-architecture)" ]; then dpkg --add-arch
     && apt-get update -q && cd /tmp && apt-get download -q "qemu-user:$TARGETARCH" \
     && dpkg -x qemu-user_*.deb /unpacked && mkdir /emulators \
     && for name in i386 x86_64 arm aarch64 loongarch64 ppc64le riscv64 s390x; do \
-        cp -L "/unpacked/usr/bin/qemu-$name" /emulators/ || exit 1; done
+        cp -L "/unpacked/usr/bin/qemu-$name" /emulators/ || exit 1; done \
+    && mkdir /record && dpkg-deb --field qemu-user_*.deb > /record/qemu-user
 
 # For the QEMU DaemonSet of the chart (target `qemu`): where no distribution has its emulators, see qemu/register.py.
 FROM python:${PYTHON}-slim${PYTHON_DIGEST} AS qemu
 COPY --from=emulators /emulators /usr/lib/multiarchbuild/qemu
+# dpkg has not installed it: without this nothing in the image, and no scanner, knows its version.
+COPY --from=emulators /record /var/lib/dpkg/status.d
 COPY --from=packages /packages /opt/multiarchbuild
 ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from hack.target import CommandError, Target, from_environment
 
-from . import bases, chart, images, notes, plugin, python_dist
+from . import bases, chart, images, notes, packages, plugin, python_dist
 from .errors import ReleaseError
 from .images import Options
 from .login import SECRET, Login
-from .release import VERSION_FILE, Release, check_version, head
+from .release import PLATFORMS, VERSION_FILE, Release, check_version, head
 from .signing import Signer
 from .tree import export
 
@@ -84,6 +84,9 @@ def _make(target: Target, release: Release, options: Options, changelog: str, si
     for name in images.STAGES:
         _say(f"image {release.image(name)}:{release.version}")
         built[name] = (release.image(name), images.build(target, release, name, pins, options))
+    _say("versions of the packages in the images")
+    listed = packages.text(built, PLATFORMS, plain_http=plain)
+    (release.out / packages.FILE).write_text(listed, encoding="utf-8")
     _say("chart")
     archive = chart.package(target, release, built, notes.changes(changelog))
     chart_digest = chart.push(target, release, archive, plain_http=plain)

@@ -47,6 +47,7 @@ def test_a_release_is_made_and_installed_from_its_registry_alone(
         f"multiarchbuild-{__version__}-py3-none-any.whl",
         f"multiarchbuild-{__version__}.tar.gz",
         f"kubectl-mab_v{__version__}.tar.gz",
+        "packages.txt",
         *("mab.yaml", "multiarchbuild-crds.yaml", "RELEASE_NOTES.md", "release.json", "SHA256SUMS", "SHA256SUMS.sig"),
     }
     sums = dict(line.split()[::-1] for line in (out / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
@@ -56,6 +57,10 @@ def test_a_release_is_made_and_installed_from_its_registry_alone(
     for name in STAGES:
         assert_image(tenant.images, told["images"][name], f"{registry}/{name}:{__version__}", told["commit"])
     assert {value.partition(":")[0] for value in told["bases"].values()} == {"@sha256"}
+    listed = {tuple(line.split()[:3]) for line in (out / "packages.txt").read_text(encoding="utf-8").splitlines()}
+    for platform in PLATFORMS:
+        assert {("multiarchbuild", platform, name) for name in ("git", "git-lfs", "openssh-client")} <= listed
+        assert ("multiarchbuild-qemu", platform, "qemu-user") in listed
     image, _, index = told["images"]["multiarchbuild"].partition("@")
     chart, _, manifest = told["chart"].partition("@")
     for repository, signed in ((image, index), (chart, manifest)):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hack import chart_readme
-from hack.release import bases, chart, images, notes, plugin, python_dist
+from hack.release import bases, chart, images, notes, packages, plugin, python_dist
 from hack.release.errors import ReleaseError
 from hack.release.release import VERSION_FILE, Release, check_version
 from hack.release.tree import export, tar_gz
@@ -64,6 +64,25 @@ def test_a_base_image_that_no_registry_has_ends_the_release() -> None:
     resolve = bases.resolver([{"host": "127.0.0.1:9", "plainHttp": True}])
     with pytest.raises(ReleaseError, match=r"base image 127.0.0.1:9/none:1 has no digest to pin: .* cannot be reached"):
         resolve("127.0.0.1:9/none:1")
+
+
+def test_the_packages_of_an_image_are_those_that_dpkg_has_recorded_in_its_layers() -> None:
+    stanzas = (
+        "Package: git\nStatus: install ok installed\nVersion: 1:2.47.3-0+deb13u1\nDescription: fast\n Version: no",
+        "Package: gone\nStatus: deinstall ok config-files\nVersion: 1",
+        "Package: libc6\nStatus: install ok installed\nVersion: 2.41-12",
+    )
+    files = {
+        "var/lib/dpkg/status": ("\n\n".join(stanzas).encode() + b"\n", 0o644),
+        "var/lib/dpkg/status.d/qemu-user": (b"Package: qemu-user\nVersion: 1:10.0.2\n", 0o644),
+        "usr/share/doc/git/copyright": (b"Package: other\n", 0o644),
+    }
+    records = packages.recorded(io.BytesIO(tar_gz(files, EPOCH)))
+    assert dict(pair for record in records.values() for pair in packages.versions(record)) == {
+        "git": "1:2.47.3-0+deb13u1",
+        "libc6": "2.41-12",
+        "qemu-user": "1:10.0.2",
+    }
 
 
 def test_images_say_what_they_are(release: Release) -> None:
