@@ -61,7 +61,7 @@ def test_objects_of_others_that_have_the_names_are_not_used(tenant: Tenant) -> N
         mounted = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume]
         assert set(mounted) <= set(alternatives(inputs)[1:])
     told = {event["note"] for event in build.events() if event["reason"] == "NameTaken"}
-    left_alone = "exists that this build does not control: it is left alone, and not used"
+    left_alone = "exists but does not belong to this build: it is neither changed nor used"
     assert told == {f"an object {name} {left_alone}" for name in (inputs, builder)}
 
 
@@ -97,7 +97,7 @@ def test_a_quota_that_refuses_one_builder_keeps_no_other(tenant: Tenant, gate: G
     refused = platform(status, ARM64)
     assert refused["reason"] == "PodRejected"
     assert "exceeded quota: tight" in refused["message"]
-    assert "It is tried again until the quota has room." in refused["message"]
+    assert "The operator tries again until the quota has room." in refused["message"]
     assert not condition(status, "Stalled")
     gate.open()
     # Each pod that ends makes room for the next one.

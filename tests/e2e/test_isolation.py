@@ -61,7 +61,7 @@ def test_a_user_namespace_serves_or_its_node_is_told(isolation: Callable[[str], 
         return
     status = build.failed("BuilderUnsupported")
     message = condition(status, "Ready")["message"]
-    assert f"node {platform(status, AMD64)['node']} gives pod" in message
+    assert f"node {platform(status, AMD64)['node']} cannot give pod" in message
     assert "no user namespace" in message
     assert "isolation: Rootless" in message
     created = datetime.fromisoformat(build.get()["metadata"]["creationTimestamp"])

@@ -372,7 +372,7 @@ def test_a_list_that_cannot_be_read_protects_everything(app: App, capfd: pytest.
     app.leave_list(ELSEWHERE, b'{"entries": {"a": 1}}')
     app.publish()
     assert app.has(old)
-    assert "is not a list that this version reads" in capfd.readouterr().out
+    assert "has a format that this version cannot read" in capfd.readouterr().out
 
 
 def test_a_repository_with_too_many_tags_is_left_alone_and_signatures_do_not_count(

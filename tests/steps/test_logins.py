@@ -145,7 +145,7 @@ def test_a_registry_without_a_token_server_is_used_with_one_login(pod: Pods, ser
     outcome = app.run("build", "--platform=linux/amd64", f"--cache-to={cache}")
     assert isinstance(outcome, Built), outcome
     (warning,) = outcome.warnings
-    assert "the login for it is another one than for output.image" in warning
+    assert "its login is not that of output.image" in warning
     assert services.secure in warning
 
 

@@ -126,7 +126,7 @@ def test_a_destination_that_lacks_it(pod: Pods, services: Services) -> None:
 def test_files_that_add_downloads_and_images_without_provenance_can_not_be_asked(pod: Pods, services: Services) -> None:
     app = pod(source=inline(f"FROM scratch\nADD http://{services.registry}/v2/ /file\n"))
     came = compared(app, published(app))
-    assert "cannot be asked" in came.changed
+    assert "cannot be checked" in came.changed
     app = pod(attestations={"provenance": "Disabled"})
     assert "no provenance" in compared(app, published(app)).changed
 

@@ -155,7 +155,7 @@ def _plain_http(command: Command) -> None:
 def _list(command: Command) -> None:
     command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     command.add("-l", "--selector", default="", metavar="LABELS", help="only builds with these labels, such as team=a")
-    command.add("-w", "--watch", action="store_true", help="then a line for each change, until Ctrl-C")
+    command.add("-w", "--watch", action="store_true", help="then print a line for each change, until Ctrl-C")
     _output(command, Format.WIDE, *_FORMS)
     _access(command)
 
@@ -171,7 +171,7 @@ def _status(command: Command) -> None:
 
 def _logs(command: Command) -> None:
     _name(command)
-    command.add("-f", "--follow", action="store_true", help="wait for what comes, until the run has ended")
+    command.add("-f", "--follow", action="store_true", help="follow the logs until the run has ended")
     command.add(
         "--platform", action="append", default=[], help="only of this platform; repeatable", complete="platforms"
     )
@@ -259,7 +259,7 @@ def _build(command: Command) -> None:
         metavar="REPOSITORY",
         help="where the folder is pushed, by default the image's",
     )
-    add("--keep-git-dir", action="store_true", help="take .git along, which is left out otherwise")
+    add("--keep-git-dir", action="store_true", help="include .git in the build context")
     _plain_http(command)
     add("--force-conflicts", action="store_true", help="take over fields that another owner has set")
     add("--dry-run", action="store_true", help="print the resource; push and create nothing")
@@ -349,8 +349,8 @@ _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Command], None]]]] = (
     ("status", "show where a build stands: platforms, conditions, messages", _status),
     ("logs", "print the logs of a run, each line with its platform", _logs),
     ("build", "build a local folder, or apply a MultiArchBuild, and follow the run", _build),
-    ("rebuild", "ask for another run", _rebuild),
-    ("cancel", "end the running run", _request),
+    ("rebuild", "request another run", _rebuild),
+    ("cancel", "cancel the active run", _request),
     ("suspend", "start no further runs", _request),
     ("resume", "start runs again", _request),
     ("inspect", "show what the registry has: index, images, attestations, build record", _inspect),

@@ -108,7 +108,9 @@ def _from_file(arguments: argparse.Namespace) -> Prepared:
     if arguments.file is None:
         raise UsageError("name a folder to build (. for this one), or a MultiArchBuild with --file")
     if given := next((name for name in _FOLDER_ONLY if getattr(arguments, name)), None):
-        raise UsageError(f"--{given.replace('_', '-')} belongs to the build of a folder; {arguments.file} says it all")
+        raise UsageError(
+            f"--{given.replace('_', '-')} is for the build of a folder: write it into {arguments.file} instead"
+        )
     try:
         text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
@@ -170,7 +172,7 @@ def _from_folder(arguments: argparse.Namespace) -> Prepared:
         source = document["spec"]["source"]["oci"]["image"] = f"{client.repository}@{digest}"
         say(_packed(packed, source))
         if context.leaves_git_out:
-            say(".git is left out; --keep-git-dir takes it along")
+            say(".git is left out; --keep-git-dir includes it")
 
     return Prepared(document, publish, request, named=bool(arguments.name))
 

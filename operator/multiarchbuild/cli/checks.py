@@ -100,7 +100,7 @@ def kubernetes(facts: Facts) -> Iterator[Finding]:
     found = _version(facts.kubernetes)
     oldest = ".".join(map(str, OLDEST))
     if found is None:
-        yield Finding("Kubernetes", Level.UNKNOWN, f"the API server calls its version {facts.kubernetes!r}")
+        yield Finding("Kubernetes", Level.UNKNOWN, f"the API server reports the version {facts.kubernetes!r}")
     elif found < OLDEST:
         yield Finding(
             "Kubernetes", Level.MISSING, f"{facts.kubernetes} is too old", f"upgrade the cluster to {oldest} or newer"
@@ -151,7 +151,7 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
     """Does the namespace admit a builder's pod?"""
     remedy = (
         f"kubectl label namespace {facts.namespace} --overwrite pod-security.kubernetes.io/enforce=privileged, "
-        "or build in another namespace; `baseline` will do where the operator's policy sets rootless.profile: Localhost"
+        "or build in another namespace; `baseline` is enough if the operator's policy sets rootless.profile: Localhost"
     )
     if facts.refusal:
         remedy = remedy if "PodSecurity" in facts.refusal else "change what refuses it, or build in another namespace"

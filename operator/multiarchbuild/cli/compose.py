@@ -146,7 +146,7 @@ def dockerfile(folder: Path, given: str | None, here: Path) -> str:
 
 def _split(tag: str) -> tuple[str, str]:
     if "@" in tag:
-        raise UsageError(f"--tag {tag}: a digest is what a build results in; name a tag")
+        raise UsageError(f"--tag {tag}: name a tag; the digest is the result of the build")
     name, colon, text = tag.rpartition(":")
     repository, label = (name, text) if colon and "/" not in text else (tag, "latest")
     if not repository or not label:

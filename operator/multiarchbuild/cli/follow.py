@@ -135,7 +135,7 @@ class Follower:
         try:
             return self._items.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
         except queue.Empty:
-            raise TimedOutError(f"{name} has not ended in the time given; it goes on") from None
+            raise TimedOutError(f"{name} did not end within the timeout; the run continues") from None
 
     def _take(self, item: _Item, wanted: Wanted) -> None:
         match item:

@@ -232,7 +232,7 @@ def pair(cluster: Cluster, first: str, second: str, *, plain_http: bool) -> tupl
             found.append(of_run(cluster, build, str(entry["id"]), plain_http=plain_http))
         if len(found) == 2:  # noqa: PLR2004 - a pair
             return found[1], found[0]
-    raise NotFoundError(f"{first} has no two runs with a record: kubectl mab rebuild {first} makes another")
+    raise NotFoundError(f"{first} has fewer than two runs with a record: kubectl mab rebuild {first} makes another")
 
 
 def lines_or_error(cluster: Cluster, build: Build, *, plain_http: bool) -> list[Text]:

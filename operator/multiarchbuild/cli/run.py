@@ -168,7 +168,7 @@ def follow(cluster: Cluster, arguments: argparse.Namespace, wanted: Wanted) -> i
     try:
         found, ended = Follower(cluster, view(Progress(arguments.progress), err)).follow(wanted)
     except KeyboardInterrupt:
-        say(f"detached: the run goes on. Follow it again with: {_hint(arguments, cluster, wanted.name)}")
+        say(f"detached: the run continues. Follow it again with: {_hint(arguments, cluster, wanted.name)}")
         raise
     except TimedOutError as error:
         raise TimedOutError(f"{error}. Follow it again with: {_hint(arguments, cluster, wanted.name)}") from error

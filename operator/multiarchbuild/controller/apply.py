@@ -243,7 +243,7 @@ class Applier:
         if not found:
             raise Transient(f"{kind.kind} {name} existed a moment ago, and does not any more")
         if any(not is_child(manifest, build.metadata.uid) for manifest in found):
-            _LOG.warning("name is taken by an object of others", kind=kind.kind, child=name)
+            _LOG.warning("the name is used by an object that does not belong to the build", kind=kind.kind, child=name)
             raise NameTaken(name)
 
     async def _delete(self, kind: Kind, build: MultiArchBuild, name: str, uid: str) -> None:

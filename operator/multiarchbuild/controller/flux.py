@@ -52,7 +52,7 @@ class Sources:
         # First: a change that comes while it is read has the build looked at once more.
         self._register(key, Ref(wanted.kind, key.namespace, wanted.name))
         if not self._enabled:
-            return missing(wanted, "is not looked at: let the operator run with --flux (chart: flux.enabled)")
+            return missing(wanted, "is not watched: start the operator with --flux (chart: flux.enabled)")
         return await self._read(key.namespace, wanted)
 
     def users(self, ref: Ref) -> Iterable[Key]:
@@ -84,7 +84,7 @@ class Sources:
                 )
             return missing(wanted, f"does not exist in namespace {namespace!r}: create it, or correct source.flux")
         except Forbidden:
-            return missing(wanted, "may not be read by the operator: give it the right to (chart: flux.enabled)")
+            return missing(wanted, "cannot be read by the operator: grant it the permission (chart: flux.enabled)")
 
 
 class Follower:

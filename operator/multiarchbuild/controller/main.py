@@ -331,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
         "--flux",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="let objects of Flux be sources, in a cluster that has them (default)",
+        help="accept Flux objects as sources, where Flux is installed (default)",
     )
     parser.add_argument(
         "--log-streams",

@@ -43,22 +43,20 @@ class Metrics:
             buckets=_RECONCILE_BUCKETS,
             registry=registry,
         )
-        self.queue_depth = Gauge(
-            "mab_queue_depth", "Builds that wait to be looked at and could be, were there a worker.", registry=registry
-        )
+        self.queue_depth = Gauge("mab_queue_depth", "Builds that wait for a free worker.", registry=registry)
         self.queue_oldest = Gauge(
-            "mab_queue_oldest_seconds", "Time that the first of these builds has waited.", registry=registry
+            "mab_queue_oldest_seconds", "Time that the first build in the queue has waited.", registry=registry
         )
-        self.builds_active = Gauge("mab_builds_active", "Runs that are going on.", registry=registry)
+        self.builds_active = Gauge("mab_builds_active", "Runs in progress.", registry=registry)
         self.builds_queued = Gauge(
             "mab_builds_queued", "Builds that wait for their turn (policy: concurrency).", registry=registry
         )
         self.source_checks = Gauge(
-            "mab_source_checks", "Looks at polled sources that are going on, each of which is a pod.", registry=registry
+            "mab_source_checks", "Looks at polled sources in progress, each of which is a pod.", registry=registry
         )
         self.source_checks_limit = Gauge(
             "mab_source_checks_limit",
-            "Such looks that may go on at the same time (policy: polling.concurrent).",
+            "Most looks at polled sources at the same time (policy: polling.concurrent).",
             registry=registry,
         )
         self.log_streams = Gauge("mab_log_streams", "Logs of running steps that are followed.", registry=registry)

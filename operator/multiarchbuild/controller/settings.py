@@ -89,7 +89,7 @@ def _certificates(policy: Policy) -> Iterator[tuple[str, str]]:
         try:
             ssl.create_default_context(cadata=bundle)
         except (ssl.SSLError, ValueError):
-            yield field, "holds no certificate that can be read: -----BEGIN CERTIFICATE----- and so on is expected"
+            yield field, "has no readable certificate: expected -----BEGIN CERTIFICATE-----"
 
 
 def _names(parents: list[int | str]) -> list[str]:

@@ -57,7 +57,7 @@ def read(context: Context, step: StepT, pods: Sequence[Pod], wanted: type[Result
         case Failure():
             return Reading(failed(context, seen, came))
         case _:
-            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {newest.name} left the result of another step")
+            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {newest.name} reported the result of another step")
             return Reading(failed(context, seen, wrong))
 
 

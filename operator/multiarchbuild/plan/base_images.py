@@ -116,7 +116,7 @@ def circular(context: Context) -> dict[str, str]:
 def note(context: Context) -> str:
     """Return which base images start no run because they are made from this build's own image, or nothing."""
     return "; ".join(
-        f"base image {name} is made from this image ({way}): that it moves starts no run"
+        f"base image {name} is built from this image ({way}): its changes start no run"
         for name, way in circular(context).items()
     )
 

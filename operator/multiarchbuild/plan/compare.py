@@ -96,7 +96,7 @@ def _conditions(platform: str, first: BuilderRecord, second: BuilderRecord) -> I
     if first.kept and not second.kept:
         yield Difference(platform, "builder", None, None, "a new builder instead of a kept one, which had the layers")
     if second.attempt > max(first.attempt, 1):
-        yield Difference(platform, "tries", None, None, f"try {second.attempt} instead of {first.attempt}")
+        yield Difference(platform, "tries", None, None, f"attempt {second.attempt} instead of {first.attempt}")
 
 
 def _steps(platform: str, first: BuilderRecord, second: BuilderRecord) -> list[Difference]:

@@ -59,7 +59,7 @@ def _why(run: RunStatus) -> str:
 def names_taken(not_created: NotCreated) -> Iterator[EventRecord]:
     """Yield an event for each name that a child should have had and another object has."""
     for name in sorted(not_created.taken):
-        message = f"an object {name} exists that this build does not control: it is left alone, and not used"
+        message = f"an object {name} exists but does not belong to this build: it is neither changed nor used"
         yield EventRecord(f"{name}/taken", "Warning", "NameTaken", message)
 
 

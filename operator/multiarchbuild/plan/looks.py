@@ -133,7 +133,7 @@ def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[Status
         case Failure():
             return _failed(context, status, came, due)
         case _:
-            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} left the result of another step")
+            wrong = Failure(reason=Reason.STEP_FAILED, message=f"pod {pod.name} reported the result of another step")
             return _failed(context, status, wrong, due)
 
 

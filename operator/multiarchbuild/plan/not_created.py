@@ -71,8 +71,8 @@ def frees_itself(message: str) -> bool:
 
 def _rejected(name: str, words: str) -> str:
     advice = (
-        "It is tried again until the quota has room."
+        "The operator tries again until the quota has room."
         if frees_itself(words)
-        else "It is tried again each minute; change what the API server objects to."
+        else "The operator tries again each minute; change what the API server objects to."
     )
     return f"The API server refused {name}: {words.rstrip('.')}. {advice}"

@@ -73,9 +73,9 @@ def _unfinished(pod: Pod) -> Failure | None:
         if _TOO_MUCH_WRITTEN.search(why):
             return Failure(
                 reason=Reason.OUT_OF_DISK,
-                message=f"{where} wrote more than it may: {why.strip()} Raise "
-                "scheduling.resources.limits.ephemeral-storage, which is of buildkitd, or have `volumes` of the "
-                "operator's policy raised",
+                message=f"{where} used more disk than allowed: {why.strip()} Raise "
+                "scheduling.resources.limits.ephemeral-storage (buildkitd), or ask an administrator to raise `volumes` "
+                "in the operator's policy",
             )
         return Failure(reason=Reason.BUILDER_EVICTED, message=f"{where} was evicted: {why}")
     if pod.status_reason == "DeadlineExceeded":
@@ -144,16 +144,16 @@ def _waiting(pod: Pod, now: datetime) -> Outcome:
 def _no_user_namespace(pod: Pod, why: str) -> Failure:
     return Failure(
         reason=Reason.BUILDER_UNSUPPORTED,
-        message=f"node {pod.node} gives pod {pod.name} no user namespace: {why}. Isolation UserNamespace of the "
-        "operator's policy needs Linux 6.3 and containerd 2.0 with runc 1.2, or CRI-O with crun 1.9. Keep builds on "
-        "nodes that have them by scheduling.nodeSelector, or have the policy set isolation: Rootless",
+        message=f"node {pod.node} cannot give pod {pod.name} a user namespace: {why}. Isolation UserNamespace in the "
+        "operator's policy needs Linux 6.3 and containerd 2.0 with runc 1.2, or CRI-O with crun 1.9. Select "
+        "nodes that have them with scheduling.nodeSelector, or ask an administrator to set isolation: Rootless",
     )
 
 
 def _daemon_out_of_memory(log_tail: str) -> Failure:
     return Failure(
         reason=Reason.BUILDER_OUT_OF_MEMORY,
-        message="container buildkitd, with the RUNs in it, was killed for memory: raise "
+        message="container buildkitd, which executes the RUN instructions, ran out of memory: raise "
         "scheduling.resources.limits.memory",
         log_tail=log_tail,
     )

@@ -88,7 +88,7 @@ def skipped(status: SourceCheck | None) -> str:
     """Return what is to be said of a commit or revision for which no run was started, or nothing."""
     if status is None or not status.skipped:
         return ""
-    return f"{status.revision or f'commit {status.commit}'} is not built: it changes nothing that source.paths names"
+    return f"{status.revision or f'commit {status.commit}'} is not built: it changes no file that source.paths includes"
 
 
 def _asked(context: Context, status: SourceCheck | None) -> SourceCheck | None:

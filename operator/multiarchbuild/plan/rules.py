@@ -214,7 +214,7 @@ def _affinity_keys(affinity: Affinity | None) -> Iterator[str]:
 
 def _label(key: str, tenant: Tenant, namespace: str) -> str:
     reserved = named(tenant.node_labels, key, namespace)
-    return f"has {key}, but {'the policy has to name that' if reserved else _only(tenant.node_labels, namespace)}"
+    return f"has {key}, but {'the policy must allow it by name' if reserved else _only(tenant.node_labels, namespace)}"
 
 
 def _taint(toleration: Toleration, tenant: Tenant, namespace: str) -> str:
@@ -222,7 +222,9 @@ def _taint(toleration: Toleration, tenant: Tenant, namespace: str) -> str:
         return "has one without a key, which tolerates every taint: name the key"
     taint = toleration.key + (f"={toleration.value}" if toleration.operator == "Equal" else "")
     reserved = tenant.tolerations == ("*",)
-    return f"has {taint}, but {'the policy has to name that' if reserved else _only(tenant.tolerations, namespace)}"
+    return (
+        f"has {taint}, but {'the policy must allow it by name' if reserved else _only(tenant.tolerations, namespace)}"
+    )
 
 
 def _only(patterns: Sequence[str], namespace: str) -> str:

@@ -43,7 +43,7 @@ _WAITING = (
 
 
 _TOLD_IN_LOG = "a builder has found a change: its log says which"
-_NOT_COMPARED = "a new pod has built, in the place of a kept builder that was to compare"
+_NOT_COMPARED = "a new pod has built the image, instead of the kept builder that should have compared it"
 _OTHER_IMAGE = "another image was published meanwhile"
 PUBLISH_GRACE = timedelta(seconds=30)
 """How long a publish step may go on that has got all it needs, when its run is cancelled, superseded or out of time.

@@ -96,7 +96,7 @@ def conditions(
     elif waits_for:
         said = _unready("False", ConditionType.RECONCILING, *waits_for)
     elif run_follows:
-        message = "the last run has ended; the one that was asked for meanwhile starts"
+        message = "the last run has ended; the run that was requested meanwhile starts now"
         said = _unready("Unknown", ConditionType.RECONCILING, Reason.PENDING, message)
     elif run is not None:
         said = _of_run(run, current=current, note=note, retried_at=retried_at)

@@ -51,8 +51,8 @@ class WrongBase:
 
     def __str__(self) -> str:
         return (
-            f"{self.image} has no image for {self.wanted}, but for {self.has}: use one that has, or drop the platform. "
-            f"If it is meant to be used for {self.wanted} all the same, say so by a stage of its own: "
+            f"{self.image} has no image for {self.wanted}, only for {self.has}: use an image that has one, or remove "
+            f"the platform. To use it for {self.wanted} nevertheless, give it a stage of its own: "
             f"FROM --platform={self.has} {self.image}"
         )
 

@@ -242,12 +242,12 @@ def _timed_out(progress: Progress) -> StepError:
     """Return how the step fails whose build was not done in time: with the step that went on longest, and its end."""
     running = progress.running
     if not running:
-        return StepError(Reason.TIMED_OUT, "The build was not done in time, between two steps: raise spec.timeout.")
+        return StepError(Reason.TIMED_OUT, "The build did not finish in time; no step was running. Raise spec.timeout.")
     first, *others = running
     beside = f" (and {len(others)} more)" if others else ""
     return StepError(
         Reason.TIMED_OUT,
-        f"{clip(first.name, 160)}{beside} was still running when the time of the run was over: its last lines are in "
+        f"{clip(first.name, 160)}{beside} was still running when the run timed out: its last lines are in "
         "logTail. Raise spec.timeout if it only needs longer; a step that waits for input, or for a process that never "
         "ends, needs another Dockerfile.",
         "\n".join(last_lines(first.last_lines)),

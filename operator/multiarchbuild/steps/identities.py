@@ -80,7 +80,7 @@ class Renewed:
             failure = _failure(error, self._field, identity.name)
             if self._credentials is None or now >= self._expires_at:
                 raise failure from error
-            say(f"the login to {host} is good for {self._expires_at - now:.0f} s still: {failure.message}")
+            say(f"the login to {host} is valid for {self._expires_at - now:.0f} more seconds: {failure.message}")
             self._renew_at = now + _AGAIN
             return
         say(f"logged in to {host} as {identity.name} for {found.seconds} s ({self._field})")

@@ -67,9 +67,9 @@ def conflicting_cache(mounts: Mounts, keychain: Keychain, ref: str, relayed: fro
     if other is None or other == own:
         return ""
     return (
-        f"The cache at {cache} was not used: the login for it is another one than for output.image, and "
-        f"{cache.registry} takes user and password without a token server, so that BuildKit can use one login for all "
-        "of it. Let one login have both, or set cache.repository to another registry."
+        f"The cache at {cache} was not used: its login is not that of output.image, and {cache.registry} "
+        "takes user and password without a token server: there BuildKit can use only one login. Use one login for "
+        "both, or set cache.repository to another registry."
     )
 
 

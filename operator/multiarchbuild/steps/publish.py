@@ -131,8 +131,8 @@ def _check_unmoved(registry: Client, tag: str, may_name: set[str | None]) -> Non
     if (now := registry.named_by(tag)) not in {None, *may_name}:
         raise StepError(
             Reason.TAG_MOVED,
-            f"{registry.repository}:{tag} was moved to {now} while this step went on, and was left alone: another run "
-            "or somebody else has published. A step that is still wanted is tried again and replaces it.",
+            f"{registry.repository}:{tag} was moved to {now} during this step, and stays there: another run or "
+            "somebody else has published. If this run is still wanted, the step is tried again and replaces it.",
         )
 
 

@@ -95,8 +95,8 @@ class Repository:
         self._check_time()
         if (found := read_list(self.registry, tag)) is None:
             raise UncertainError(
-                f"{self.registry.repository}:{tag} is not a list that this version reads: update the operator whose it "
-                "is, or delete the tag"
+                f"{self.registry.repository}:{tag} has a format that this version cannot read: upgrade the operator "
+                "that wrote it, or delete the tag"
             )
         return found
 
@@ -116,7 +116,7 @@ class Repository:
 
     def _check_time(self) -> None:
         if self.is_late:
-            raise UncertainError(f"to look at the tags of {self.registry.repository} takes too long")
+            raise UncertainError(f"listing the tags of {self.registry.repository} takes too long")
 
     def _each(self, look: Callable[[ItemT], FoundT], items: Collection[ItemT]) -> list[FoundT]:
         threads = ThreadPoolExecutor(_PARALLEL)

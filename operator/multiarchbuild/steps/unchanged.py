@@ -136,7 +136,7 @@ def _materials(registry: Client, last: LastImage, platforms: tuple[str, ...]) ->
 def _check(mounts: Mounts, keychain: Keychain, material: _Material) -> None:
     match = _IMAGE.fullmatch(material.uri)
     if match is None or not material.digest:
-        raise _Changed(f"{material.uri} cannot be asked for a change")
+        raise _Changed(f"{material.uri} cannot be checked for changes")
     if "digest" in parse_qs(match["qualifiers"] or ""):
         return  # named by its digest: it is always the same
     name = f"{unquote(match['name'])}:{unquote(match['tag'])}"

@@ -81,7 +81,7 @@ def test_what_argparse_refuses_is_a_mistake_in_usage(argv: list[str], capsys: Ou
         (["build", "-f", "nowhere.yaml"], "cannot read nowhere.yaml: No such file or directory"),
         (["build", "-f", "broken.yaml"], "broken.yaml is not YAML"),
         (["build", "-f", "other.yaml"], "must hold one MultiArchBuild"),
-        (["build", "-f", "build.yaml", "--tag", "r.test/a"], "--tag belongs to the build of a folder"),
+        (["build", "-f", "build.yaml", "--tag", "r.test/a"], "--tag is for the build of a folder"),
         (["build", "-f", "build.yaml", "-n", "other"], "is for namespace team, --namespace says other"),
         (["build", "nowhere", "-t", "r.test/a", "--platform", "amd64"], "nowhere is not a folder"),
         (["build", ".", "--platform", "amd64"], "name the image with --tag"),

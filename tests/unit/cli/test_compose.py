@@ -101,7 +101,7 @@ def test_an_image_without_registry_is_of_docker_hub() -> None:
     [
         ({"tags": []}, "name the image with --tag"),
         ({"tags": ["r.test/a", "r.test/b"]}, "names r.test/a and r.test/b"),
-        ({"tags": [f"r.test/a@sha256:{'a' * 64}"]}, "a digest is what a build results in"),
+        ({"tags": [f"r.test/a@sha256:{'a' * 64}"]}, "name a tag; the digest is the result"),
         ({"tags": ["r.test/a:"]}, "write registry/name:tag"),
         ({"platforms": []}, "name the platforms with --platform"),
         ({"platforms": ["linux/amd46"]}, "platform 'linux/amd46' is not supported"),

@@ -235,7 +235,7 @@ def test_its_own_tag_is_no_base_image_that_moves(output: dict[str, Any]) -> None
     world.settle()
     assert looks(world) == []
     assert run_of(world).id == first.id
-    assert f"base image {BASE} is made from this image (app → app): that it moves" in ready(world.status)[2]
+    assert f"base image {BASE} is built from this image (app → app): its changes" in ready(world.status)[2]
 
 
 def test_the_tag_of_one_of_its_platforms_is_its_own() -> None:
@@ -268,7 +268,7 @@ def test_a_base_image_that_others_make_from_this_image_starts_nothing(others: li
     world.settle()
     assert looks(world) == []
     assert run_of(world).id == first.id
-    assert f"base image {BASE} is made from this image ({way})" in ready(world.status)[2]
+    assert f"base image {BASE} is built from this image ({way})" in ready(world.status)[2]
 
 
 @pytest.mark.parametrize(

@@ -547,7 +547,7 @@ def test_a_node_that_says_it_makes_no_user_namespaces_ends_the_build_at_once() -
     w.settle()
     assert phases(w) == {AMD64: Phase.FAILED, ARM64: Phase.PENDING}
     assert entry(w, AMD64).reason is Reason.BUILDER_UNSUPPORTED
-    assert "node node-amd64 gives pod" in (entry(w, AMD64).message or "")
+    assert "node node-amd64 cannot give pod" in (entry(w, AMD64).message or "")
 
 
 # Asking again

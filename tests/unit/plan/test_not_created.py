@@ -56,7 +56,9 @@ def test_a_pod_that_is_refused_delays_no_other_platform() -> None:
     assert entry(world, AMD64).phase is Phase.RUNNING
     refused = entry(world, ARM64)
     assert (refused.phase, refused.reason, refused.attempt) == (Phase.PENDING, Reason.POD_REJECTED, 1)
-    assert "is forbidden: exceeded quota: q. It is tried again until the quota has room." in (refused.message or "")
+    assert "is forbidden: exceeded quota: q. The operator tries again until the quota has room." in (
+        refused.message or ""
+    )
     assert [tried.reason for tried in refused.failed_attempts] == [Reason.BUILDER_EVICTED]
     assert condition(world, "Ready") == ("Unknown", Reason.BUILDING)
     assert decision.wake_after == ASK_AGAIN
@@ -93,7 +95,7 @@ def test_who_has_to_act_sees_a_stalled_build() -> None:
     decision = world.decide_with(NotCreated(refused={start.name: words for start in starts}))
     stalled = next(each for each in decision.status.conditions if each.type == "Stalled")
     assert (stalled.status, stalled.reason) == ("True", Reason.POD_REJECTED)
-    assert f"The API server refused {starts[0].name}: {words}. It is tried again each minute" in stalled.message
+    assert f"The API server refused {starts[0].name}: {words}. The operator tries again each minute" in stalled.message
     assert [type(action) for action in decision.before] == []
     assert decision.wake_after == ASK_AGAIN
 

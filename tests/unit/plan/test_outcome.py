@@ -338,7 +338,8 @@ def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: 
     came = seen(status, after=START_GRACE, hostUsers=False)
     assert isinstance(came, Failure)
     assert came.reason is Reason.BUILDER_UNSUPPORTED
-    for words in ("node n1 gives pod app-b no user namespace", said, "scheduling.nodeSelector", "isolation: Rootless"):
+    told = ("node n1 cannot give pod app-b a user namespace", said, "scheduling.nodeSelector", "isolation: Rootless")
+    for words in told:
         assert words in came.message
 
 

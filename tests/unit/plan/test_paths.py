@@ -45,7 +45,7 @@ def test_a_commit_that_changes_none_of_them_is_looked_at_and_skipped() -> None:
     assert status.source
     assert (status.source.commit, status.source.skipped) == (MOVED, True)
     assert ready(status)[0] == "True"
-    assert f"commit {MOVED} is not built: it changes nothing that source.paths names" in ready(status)[1]
+    assert f"commit {MOVED} is not built: it changes no file that source.paths includes" in ready(status)[1]
 
 
 def test_a_commit_that_changes_one_of_them_is_built() -> None:

@@ -65,11 +65,14 @@ DEFAULT = "(policy: default of tenants[]"
         (tolerating(operator="Exists", effect="NoSchedule"), "tolerates every taint"),
         (
             tolerating(key=CONTROL_PLANE, operator="Exists"),
-            f"scheduling.tolerations has {CONTROL_PLANE}, but the policy has to name that {DEFAULT}.tolerations)",
+            f"scheduling.tolerations has {CONTROL_PLANE}, but the policy must allow it by name {DEFAULT}.tolerations)",
         ),
         (tolerating(key="node-role.kubernetes.io/master", value=""), "node-role.kubernetes.io/master="),
         (tolerating(key="node.kubernetes.io/unschedulable", operator="Exists"), "has node.kubernetes.io/unschedulable"),
-        (tolerating(key="node.cloudprovider.kubernetes.io/uninitialized", value="true"), "the policy has to name that"),
+        (
+            tolerating(key="node.cloudprovider.kubernetes.io/uninitialized", value="true"),
+            "the policy must allow it by name",
+        ),
         (
             scheduled(overrides=[{"platform": "linux/arm64", "tolerations": [{"key": CONTROL_PLANE}]}]),
             "scheduling.overrides[linux/arm64].tolerations has node-role",
@@ -77,7 +80,7 @@ DEFAULT = "(policy: default of tenants[]"
         (scheduled(nodeSelector={"pool": "builds"}), ""),
         (
             scheduled(nodeSelector={CONTROL_PLANE: ""}),
-            f"scheduling.nodeSelector has {CONTROL_PLANE}, but the policy has to name that {DEFAULT}.nodeLabels)",
+            f"scheduling.nodeSelector has {CONTROL_PLANE}, but the policy must allow it by name {DEFAULT}.nodeLabels)",
         ),
         (
             scheduled(overrides=[{"platform": "linux/arm64", "nodeSelector": {CONTROL_PLANE: ""}}]),

@@ -79,7 +79,7 @@ class Builds:
             except CliError as error:
                 self._lose(str(error))
             except (KeyError, TypeError, ValueError) as error:
-                self._lose(f"the API server answered something else than builds: {error!r}")
+                self._lose(f"the API server's answer is not a list of builds: {error!r}")
             time.sleep(_PAUSE)
 
     def _empty(self) -> None:
