@@ -96,7 +96,8 @@ test-programs: venv
 	@$(PY) -m tests.ui.chromium
 
 .PHONY: pictures
-pictures: venv ## The pictures of kubectl mab ui in docs/images, made anew by a real browser
+pictures: venv ## The pictures in docs/images, made anew by a real browser and a real terminal
+	@$(PY) -m tests.ui.terminal docs/images
 	@$(PY) -m tests.ui.pictures docs/images
 
 # What takes long and says so comes first; then each test is a line when it ends.

@@ -168,8 +168,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._send(404, json.dumps({"message": f'multiarchbuilds "{match[1]}" not found'}).encode())
         else:
-            version = {"resourceVersion": str(self.stage.version)}
-            self._json({"items": list(self.stage.builds.values()), "metadata": version})
+            _, _, name = query.get("fieldSelector", "").partition("metadata.name=")
+            found = [each for each in self.stage.builds.values() if name in ("", each["metadata"]["name"])]
+            self._json({"items": found, "metadata": {"resourceVersion": str(self.stage.version)}})
 
     def _watch(self) -> None:
         self.send_response(200)
@@ -199,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def build(name: str, result: str = "Succeeded", **status: Any) -> Object:
     """Return a build whose last run has ended so, or goes on (an empty result)."""
-    run = {
+    run: Object = {
         "id": hashlib.sha256(name.encode()).hexdigest()[:8],
         "trigger": "SourceChanged",
         "startedAt": ago(minutes=4),
@@ -239,6 +240,7 @@ def build(name: str, result: str = "Succeeded", **status: Any) -> Object:
                 }
             ],
             "run": run,
+            "columns": {"platforms": f"{2 if result == 'Succeeded' else 1}/2", "digest": run["source"]["commit"][:12]},
             "history": history(name, run) if result else history(name, run)[1:],
             **status,
         },
