@@ -6,7 +6,7 @@ from pathlib import Path
 
 from multiarchbuild.cli.docker import Logins
 from multiarchbuild.cli.registry import client
-from multiarchbuild.oci import bundle, keys, referrers, signing
+from multiarchbuild.oci import keys, signed
 from multiarchbuild.oci.errors import RegistryError
 
 from .errors import ReleaseError
@@ -42,23 +42,11 @@ class Signer:
         """
         registry = client(repository, Logins.load(), plain_http=plain_http)
         try:
-            signing.sign(registry, digest, self.key)
             subject = registry.get(digest)
             descriptor = {"mediaType": subject.media_type, "digest": digest, "size": len(subject.raw)}
-            statement = bundle.statement([("", digest)], bundle.SIGN_PREDICATE, {})
-            annotations = {
-                "dev.sigstore.bundle.content": "dsse-envelope",
-                "dev.sigstore.bundle.predicateType": bundle.SIGN_PREDICATE,
-            }
-            found = referrers.listed(registry, digest, bundle.MEDIA_TYPE)
-            if not any(self._sealed(referrers.content(registry, each)) == statement for each in found):
-                sealed = bundle.seal(statement, self.key)
-                referrers.attach(registry, descriptor, referrers.Artifact(bundle.MEDIA_TYPE, sealed, annotations))
+            signed.sign(registry, descriptor, self.key)
         except RegistryError as error:
             raise ReleaseError(f"{repository}@{digest} was not signed: {error}") from error
-
-    def _sealed(self, content: bytes | None) -> bytes | None:
-        return bundle.opened(content, self.key) if content is not None else None
 
     def sign_file(self, path: Path) -> Path:
         """Write the signature of a file beside it, as `cosign sign-blob` does; return its path."""

@@ -13,7 +13,7 @@ from multiarchbuild.api.provenance import Provenance
 from multiarchbuild.api.results import Pushed
 from multiarchbuild.api.results import Source as PinnedSource
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.oci import bundle, referrers, signing, slsa
+from multiarchbuild.oci import bundle, signed, signing, slsa
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.index import Descriptor, Image, Manifest
 from multiarchbuild.oci.provenance import needed
@@ -21,8 +21,6 @@ from multiarchbuild.oci.provenance import needed
 from .log import say
 
 _PARALLEL = 8
-_CONTENT = "dev.sigstore.bundle.content"
-_PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 
 
 def sign(
@@ -40,32 +38,16 @@ def sign(
     subjects: list[Descriptor] = [whole, *(image.descriptor for image in others)]
     statement = _provenance(registry, index, images, inputs, pushed)
     with ThreadPoolExecutor(_PARALLEL) as threads:
-        signed = list(threads.map(lambda each: _sign(registry, each, key, statement), subjects))
-    say(f"signed {index.digest} and {len(others)} image(s) in it: {signed[0]} as {signing.tag(index.digest)}")
-    return signed[0]
+        first, *_ = threads.map(lambda each: _sign(registry, each, key, statement), subjects)
+    say(f"signed {index.digest} and {len(others)} image(s) in it: {first} as {signing.tag(index.digest)}")
+    return first
 
 
 def _sign(registry: Client, subject: Descriptor, key: bundle.Key, provenance: bytes | None) -> str:
-    digest = str(subject["digest"])
-    signature = signing.sign(registry, digest, key)
-    own = bundle.statement([("", digest)], bundle.SIGN_PREDICATE, {})
-    kept = [opened for each in _bundles(registry, digest) if (opened := bundle.opened(each, key)) is not None]
-    if own not in kept:
-        _attach(registry, subject, own, bundle.SIGN_PREDICATE, key)
-    if provenance is not None and not any(slsa.says_the_same(provenance, each) for each in kept):
-        _attach(registry, subject, provenance, slsa.PREDICATE, key)
+    signature, before = signed.sign(registry, subject, key)
+    if provenance is not None and not any(slsa.says_the_same(provenance, each) for each in before):
+        signed.attach(registry, subject, provenance, slsa.PREDICATE, key)
     return signature
-
-
-def _bundles(registry: Client, digest: str) -> list[bytes]:
-    found = referrers.listed(registry, digest, bundle.MEDIA_TYPE)
-    return [content for each in found if (content := referrers.content(registry, each)) is not None]
-
-
-def _attach(registry: Client, subject: Descriptor, statement: bytes, predicate_type: str, key: bundle.Key) -> None:
-    annotations = {_CONTENT: "dsse-envelope", _PREDICATE_TYPE: predicate_type}
-    artifact = referrers.Artifact(bundle.MEDIA_TYPE, bundle.seal(statement, key), annotations)
-    referrers.attach(registry, subject, artifact)
 
 
 def _provenance(
