@@ -41,6 +41,7 @@ from .kube import (
     Invalid,
     Kind,
     Kube,
+    KubeError,
     NotFound,
     Transient,
 )
@@ -135,29 +136,30 @@ class Applier:
         changes = self._render(action, build, self._policy)
         if len(changes["annotations"][REQUEST_ANNOTATION].encode()) > MAX_BYTES:
             raise NotHanded(action.pod)
-        idle = {IDLE_ANNOTATION: action.after}
-        try:
-            changed = await self._kube.set_metadata(
-                PODS, build.metadata.namespace, action.pod, changes, uid=action.uid, annotations=idle
-            )
-        except (NotFound, Invalid, Conflict, Forbidden) as error:
+        if error := await self._set(build.metadata.namespace, action, changes, idle=action.after):
             _LOG.info("the kept builder can't be asked", pod=action.pod, error=str(error))
             raise NotHanded(action.pod) from error
-        self._views.stored(PODS, changed)
         wanted = action.build
         _LOG.info("handed to a kept builder", pod=action.pod, run=wanted.run_id, **_platforms(wanted))
 
     async def _mark_idle(self, namespace: str, action: MarkIdle) -> None:
         """Without it the builder ends: a pity, and no more."""
-        changes, builds = {"annotations": action.annotations}, {IDLE_ANNOTATION: ""}
+        if error := await self._set(namespace, action, {"annotations": action.annotations}, idle=""):
+            _LOG.info("the builder is not kept", pod=action.pod, error=str(error))
+
+    async def _set(
+        self, namespace: str, action: HandOver | MarkIdle, changes: Mapping[str, Mapping[str, str]], *, idle: str
+    ) -> KubeError | None:
+        """Change a builder's labels and annotations as long as it is as idle as is thought; return what is against."""
+        must_have = {IDLE_ANNOTATION: idle}
         try:
             changed = await self._kube.set_metadata(
-                PODS, namespace, action.pod, changes, uid=action.uid, annotations=builds
+                PODS, namespace, action.pod, changes, uid=action.uid, annotations=must_have
             )
         except (NotFound, Invalid, Conflict, Forbidden) as error:
-            _LOG.info("the builder is not kept", pod=action.pod, error=str(error))
-        else:
-            self._views.stored(PODS, changed)
+            return error
+        self._views.stored(PODS, changed)
+        return None
 
     async def _resize(self, build: MultiArchBuild, action: Resize) -> None:
         """Nothing depends on it: a builder that keeps its requests costs more, one that gets none back is slower."""

@@ -266,17 +266,8 @@ class Kube:
             query.append(("labelSelector", label_selector))
         limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=silence)
         accept = _METADATA if metadata_only else _JSON
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                answer = await self._send("GET", path, query=query, accept=accept, limits=limits)
-            async with answer as response:
-                if response.status != 200:  # noqa: PLR2004 - HTTP
-                    refusal = _status(await response.content.read(REFUSAL_BYTES))
-                    retry_after = response.headers.get("Retry-After", "")
-                    raise error_of(response.status, refusal, retry_after, f"watch of {path}")
-                yield _events(response.content)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Transient(f"watch of {path} broke off: {str(error) or type(error).__name__}") from error
+        async with self._stream(f"watch of {path}", path, query, accept, limits) as content:
+            yield _events(content)
 
     async def create(self, kind: Kind, namespace: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object and return its metadata. Raises `AlreadyExists` when there is one of its name."""
@@ -398,14 +389,28 @@ class Kube:
         query = [("container", container), ("follow", "true")]
         # A step may be silent for as long as a compiler takes.
         limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=LOG_SECONDS)
+        async with self._stream(f"GET {path}", path, query, "*/*", limits) as content:
+            async for chunk in content.iter_any():
+                yield chunk
+
+    @asynccontextmanager
+    async def _stream(
+        self, what: str, path: str, query: Sequence[tuple[str, str]], accept: str, limits: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """Yield what an answer without an end brings, once the API server has accepted the request within its time.
+
+        Whoever reads it is told here as well that it breaks off: as `Transient`, with `what` it was.
+        """
         try:
-            async with await self._send("GET", path, query=query, accept="*/*", limits=limits) as response:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                answer = await self._send("GET", path, query=query, accept=accept, limits=limits)
+            async with answer as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP
-                    raise error_of(response.status, {}, response.headers.get("Retry-After", ""), f"GET {path}")
-                async for chunk in response.content.iter_any():
-                    yield chunk
+                    refusal = _status(await response.content.read(REFUSAL_BYTES))
+                    raise error_of(response.status, refusal, response.headers.get("Retry-After", ""), what)
+                yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Transient(f"GET {path}: broke off: {error or type(error).__name__}") from error
+            raise Transient(f"{what} broke off: {str(error) or type(error).__name__}") from error
 
     async def _send(
         self,
