@@ -85,7 +85,12 @@ def document(content: Any, form: Output) -> None:
             items = content["items"] if content.get("kind") == "List" else [content]
             sys.stdout.writelines(f"{KIND.lower()}.{GROUP}/{item['metadata']['name']}\n" for item in items)
         case Format.YAML | Format.WIDE:
-            sys.stdout.write(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+            sys.stdout.write(as_yaml(content))
+
+
+def as_yaml(content: Any) -> str:
+    """Return an object as YAML, in its own order."""
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
 def coloured(text: str) -> Text:

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-import yaml
-
 from multiarchbuild import __version__
 from multiarchbuild.api.answers import is_answer
 from multiarchbuild.api.platforms import Platform
 
 from . import checks, doctor
-from .console import visible
+from .console import as_yaml, visible
 from .errors import CliError, RefusedError
 from .follow import pods_of
 from .kube import CORE, Cluster
@@ -42,7 +40,7 @@ def _parts(cluster: Cluster, found: Build) -> Iterator[tuple[str, str, str]]:
     yield "Events", "text", _events(cluster, found)
     if found.run:
         for pod, manifest in pods_of(cluster, found, found.run.id):
-            yield f"Pod {pod.name}", "yaml", _yaml(manifest.get("status", {}))
+            yield f"Pod {pod.name}", "yaml", as_yaml(manifest.get("status", {}))
             if pod.step_started_at is not None:
                 yield f"Log of {pod.name}, last {_LINES} lines", "text", _log(cluster, pod.name)
 
@@ -68,7 +66,7 @@ def resource(document: Any) -> str:
     annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
     if "annotations" in metadata:
         metadata["annotations"] = annotations
-    return _yaml({**document, "metadata": metadata})
+    return as_yaml({**document, "metadata": metadata})
 
 
 def _events(cluster: Cluster, found: Build) -> str:
@@ -89,7 +87,3 @@ def _log(cluster: Cluster, pod: str) -> str:
         return "\n".join(line for line in log(cluster, pod, follow=False, tail=_LINES) if not is_answer(line))
     except RefusedError as error:
         return str(error)
-
-
-def _yaml(content: Any) -> str:
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

@@ -105,12 +105,11 @@ def contradiction(request: PlacementRequest, policy: Policy) -> str:
 
 
 def _native(request: PlacementRequest, nodes: Sequence[Node]) -> Choice:
-    options = _native_options(request)
-    fitting = _first_fitting(options, request, nodes)
+    fitting = _first_fitting(_native_placements(request), request, nodes)
     if fitting is not None:
         return Choice(fitting, Reason.PENDING, _STARTING)
     message = f"{_missing(request)}: add one, or set scheduling.strategy to Auto to allow QEMU"
-    return Choice(options[0], Reason.NO_BUILDER, message)
+    return Choice(_likeliest(request), Reason.NO_BUILDER, message)
 
 
 def _emulated(request: PlacementRequest, nodes: Sequence[Node], policy: Policy) -> Choice:
@@ -172,10 +171,10 @@ def _native_placements(request: PlacementRequest) -> tuple[Placement, ...]:
     return (first, *(replace(other, slug=f"on-{dict(other.node_selector)[ARCH_LABEL]}") for other in others))
 
 
-def _native_options(request: PlacementRequest) -> tuple[Placement, ...]:
-    """Return those that nodeSelector leaves, or all where it leaves none: such a build is refused before it starts."""
+def _likeliest(request: PlacementRequest) -> Placement:
+    """Return the first that nodeSelector leaves, or of all where it leaves none: such a build is refused anyway."""
     placements = _native_placements(request)
-    return _possible(placements, request) or placements
+    return (_possible(placements, request) or placements)[0]
 
 
 def _emulated_placements(request: PlacementRequest, policy: Policy) -> tuple[Placement, ...]:
@@ -265,9 +264,8 @@ def _holds(labels: Mapping[str, str], requirement: NodeRequirement) -> bool:
 
 
 def _missing(request: PlacementRequest) -> str:
-    options = _native_options(request)
     narrowed = request.node_selector.keys() - request.forced.keys() or request.affinity
-    where = _labels(options[0], request)
+    where = _labels(_likeliest(request), request)
     if request.forced:
         policy = ", ".join(f"{key}={value}" for key, value in request.forced.items())
         where += f", and with {policy} as the operator's policy demands,"
