@@ -13,7 +13,7 @@ from multiarchbuild.api.status import BaseImagesCheck, ImageStatus, RunStatus, T
 from multiarchbuild.plan.build_summary import BuildSummary, summarize
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.policy import Policy, RebuildPolicy
-from tests.unit.plan.test_parents import end, ready
+from tests.unit.plan.test_parents import ready
 from tests.unit.plan.world import BASE, FROM_BASE, ON_BASE, World, base, digest_of, manifest
 
 HOUR = timedelta(hours=1)
@@ -29,7 +29,7 @@ def made(
     world = World(manifest(rebuild=rebuild, **fields), policy=Policy(rebuild=policy or RebuildPolicy(jitter="0s")))
     world.others = list(others)
     world.settle()
-    end(world)
+    world.finish()
     assert world.status.image
     return world
 
@@ -104,7 +104,7 @@ def test_a_base_that_has_moved_starts_a_run_that_names_it() -> None:
     assert (run.id != first.id, run.trigger) == (True, Trigger.BASE_IMAGE_CHANGED)
     before, now = (digest_of(tag)[:19] for tag in ("1", "2"))
     assert run.cause == f"base image {BASE} was {before} and is {now}"
-    end(world)
+    world.finish()
     assert image_of(world).bases == (world.base_image,)
     assert status_of(world).moved == ()
     look(world)
@@ -123,7 +123,7 @@ def test_one_digest_starts_one_run(failed: bool) -> None:  # noqa: FBT001
                 world.fail(pod, Reason.BUILD_FAILED)
         world.settle()
     else:
-        end(world)
+        world.finish()
     look(world)
     assert status_of(world).moved == (world.base_image,)
     assert run_of(world).id == run.id
@@ -175,7 +175,7 @@ def test_not_all_builds_are_looked_at_when_the_window_opens() -> None:
         world = World(manifest(rebuild={"onBaseImage": {"interval": "5h", "window": window}}))
         world.resource["metadata"]["uid"] = f"uid-{number}"
         world.settle()
-        end(world)
+        world.finish()
         after = world.decide().wake_after
         assert after is not None
         moment = world.now + after

@@ -187,10 +187,7 @@ def test_of_two_runs_the_image_is_that_which_was_published_last() -> None:
     assert world.status.image.digest == world.published[first]
     assert entry_of(world, first).result is Result.SUCCEEDED
     world.advance(1)
-    world.succeed_all(Role.BUILD)
-    world.settle()
-    world.succeed_all(Role.PUBLISH)
-    world.settle()
+    world.finish()
     assert world.status.image.digest == world.published[run_of(world).id]
 
 

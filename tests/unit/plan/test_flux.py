@@ -83,18 +83,8 @@ def built() -> World:
     """Return a world that has built what Flux served."""
     world = World(manifest(source=FLUX))
     world.settle()
-    finish(world)
+    world.finish()
     return world
-
-
-def finish(world: World) -> None:
-    """Let the run that goes on succeed."""
-    world.succeed_all(Role.BUILD)
-    world.settle()
-    world.succeed_all(Role.PUBLISH)
-    world.settle()
-    assert world.status.run
-    assert world.status.run.result is Result.SUCCEEDED
 
 
 def test_a_run_builds_the_artifact_without_a_resolve_step() -> None:
@@ -122,7 +112,7 @@ def test_without_an_artifact_nothing_starts_and_status_says_what_is_missing() ->
     world.settle()
     assert world.status.run
     assert world.status.run.trigger is Trigger.SPEC_CHANGED
-    finish(world)
+    world.finish()
 
 
 def test_a_new_revision_starts_a_run_and_the_same_does_not() -> None:
@@ -136,7 +126,7 @@ def test_a_new_revision_starts_a_run_and_the_same_does_not() -> None:
     assert run
     assert run.source
     assert (run.trigger, run.source.commit) == (Trigger.SOURCE_CHANGED, world.head)
-    finish(world)
+    world.finish()
 
 
 def test_a_revision_that_comes_while_a_run_goes_on_is_built_after_it() -> None:
@@ -149,10 +139,7 @@ def test_a_revision_that_comes_while_a_run_goes_on_is_built_after_it() -> None:
     world.settle()
     assert world.status.run
     assert world.status.run.id == first.id
-    world.succeed_all(Role.BUILD)
-    world.settle()
-    world.succeed_all(Role.PUBLISH)
-    world.settle()
+    world.finish()
     second = world.status.run
     assert second.source
     assert (second.trigger, second.source.commit) == (Trigger.SOURCE_CHANGED, world.head)
@@ -188,7 +175,7 @@ def test_what_was_built_of_another_revision_is_not_carried_over() -> None:
     assert ready(world.status)[1] == Reason.SOURCE_NOT_READY
     world.head, world.served = "b" * 40, True
     world.settle()
-    finish(world)
+    world.finish()
     used = [digest for digest, (_, commit) in world.built.items() if commit == world.head]
     assert len(used) == 2
 
@@ -214,13 +201,13 @@ def test_an_edit_while_the_source_is_missing_ends_the_run_that_goes_on() -> None
     assert kstatus(world.status, 2) == "InProgress"
     world.served = True
     world.settle()
-    finish(world)
+    world.finish()
 
 
 def test_tags_are_made_from_the_revision() -> None:
     world = World(manifest(source=FLUX))
     world.edit(output={"image": "registry.example.com/team-a/app", "tags": ["{ref}-{shortCommit}"]})
     world.settle()
-    finish(world)
+    world.finish()
     assert world.status.image
     assert world.status.image.tags == ("main-aaaaaaa",)

@@ -28,13 +28,6 @@ def world(*others: Any, **fields: Any) -> World:
     return made
 
 
-def end(world: World) -> None:
-    """Let the run end well."""
-    for role in (Role.BUILD, Role.PUBLISH):
-        world.succeed_all(role)
-        world.settle()
-
-
 def contexts(world: World) -> dict[str, str]:
     """Return the named contexts that the steps of the newest run are told."""
     (*_, newest) = world.config_maps.values()
@@ -70,13 +63,13 @@ def test_another_image_of_a_parent_starts_one_run_that_says_which() -> None:
     first = made.status.run
     assert first
     assert first.result is None, "a newer parent takes no run away"
-    end(made)
+    made.finish()
     run = made.status.run
     assert run
     assert (run.id != first.id, run.trigger) == (True, Trigger.PARENT_PUBLISHED)
     assert run.cause == "MultiArchBuild base has published another image"
     assert contexts(made)["base"].endswith(digest_of("2"))
-    end(made)
+    made.finish()
     assert made.status.run
     assert made.status.run.id == run.id, "one run"
     assert made.decide().wake_after is None
@@ -101,7 +94,7 @@ def test_a_run_that_failed_on_an_image_of_a_parent_is_not_tried_again_before_the
 @pytest.mark.parametrize("trouble", ["is suspended", "is not built: its last run ended with BuildFailed"])
 def test_what_is_wrong_with_a_parent_is_said_and_its_last_image_stays_good(trouble: str) -> None:
     made = world(base("1"))
-    end(made)
+    made.finish()
     made.others = [base("1", trouble=trouble)]
     made.settle()
     assert ready(made.status)[0] == "True"
@@ -152,7 +145,7 @@ def test_the_order_of_many_is_cut() -> None:
 
 def test_a_summary_says_what_those_have_to_know_that_are_built_from_it() -> None:
     made = world(base("1"))
-    end(made)
+    made.finish()
     summary = summarize(made.build)
     assert summary.parents == ("base",)
     assert summary.published.startswith("registry.example.com/team-a/app@sha256:")

@@ -49,10 +49,7 @@ def built(result: Result = Result.SUCCEEDED, source: Mapping[str, Any] = POLLED)
                 world.fail(pod, Reason.BUILD_FAILED)
         world.settle()
         return world
-    world.succeed_all(Role.BUILD)
-    world.settle()
-    world.succeed_all(Role.PUBLISH)
-    world.settle()
+    world.finish()
     return world
 
 
@@ -131,12 +128,7 @@ def test_a_branch_that_has_moved_starts_a_run_of_just_that_commit(result: Result
         pod for pod in world.pods.values() if pod_from(pod).role is Role.RESOLVE and pod_from(pod).run_id == run.id
     ]
     world.head = "c" * 40  # what the branch does then is of no concern to this run
-    world.succeed_all(Role.BUILD)
-    world.settle()
-    world.succeed_all(Role.PUBLISH)
-    world.settle()
-    assert world.status.run
-    assert world.status.run.result is Result.SUCCEEDED
+    world.finish()
     assert {commit for _, commit in list(world.built.values())[-2:]} == {MOVED}
 
 

@@ -11,7 +11,7 @@ from multiarchbuild.api.status import Trigger
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.policy import Policy, RebuildPolicy
 from tests.unit.plan.test_base_images import run_of
-from tests.unit.plan.test_parents import end, ready
+from tests.unit.plan.test_parents import ready
 from tests.unit.plan.test_polling import MOVED, built, checks
 from tests.unit.plan.world import FLUX, FROM_BASE, POLLED, World, base, kstatus, manifest
 
@@ -46,23 +46,23 @@ def wait(world: World) -> timedelta:
 
 def test_a_schedule_starts_a_run_in_any_case() -> None:
     world = made({"schedule": "0 3 * * *"})
-    end(world)
+    world.finish()
     first = run_of(world)
     assert wait(world) == 15 * HOUR
     run = run_of(world)
     assert (run.id != first.id, run.trigger) == (True, Trigger.SCHEDULED)
     assert run.cause == "rebuild.schedule is 0 3 * * *"
-    end(world)
+    world.finish()
     assert wait(world) == 24 * HOUR
 
 
 def test_what_was_missed_is_made_up_for_once() -> None:
     world = made({"schedule": "0 3 * * *"})
-    end(world)
+    world.finish()
     world.advance(5 * 24 * 3600)
     world.settle()
     assert run_of(world).trigger is Trigger.SCHEDULED
-    end(world)
+    world.finish()
     assert world.decide().wake_after == 15 * HOUR
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_failed_for_its_infrastructure_is_followed_by_others_later_an
         waits.append(wait(world) / timedelta(minutes=30))
         assert (run_of(world).trigger, run_of(world).retry) == (Trigger.RETRIED, retry)
     assert waits == [1, 2, 4, 8, 16, 32, 48]
-    end(world)
+    world.finish()
     assert ready(world.status)[0] == "True"
 
 
@@ -111,7 +111,7 @@ def test_what_somebody_has_to_mend_is_not_tried_again(reason: Reason) -> None:
 
 def test_a_parent_is_followed_in_the_window() -> None:
     world = made({"window": NIGHT}, build=FROM_BASE)
-    end(world)
+    world.finish()
     first = run_of(world)
     world.others = [base("2")]
     world.settle()
@@ -136,14 +136,14 @@ def test_a_branch_is_looked_at_in_the_window_and_whenever_somebody_asks() -> Non
 
 def test_a_revision_of_flux_waits_for_the_window_and_a_request_does_not() -> None:
     world = made({"window": NIGHT}, source=FLUX)
-    end(world)
+    world.finish()
     world.head = MOVED
     world.settle()
     assert run_of(world).trigger is Trigger.SPEC_CHANGED
     world.annotate(REBUILD_ANNOTATION, "2026-02-01T00:00:00Z")
     world.settle()
     assert run_of(world).trigger is Trigger.REQUESTED
-    end(world)
+    world.finish()
     world.head = "c" * 40
     world.settle()
     assert run_of(world).trigger is Trigger.REQUESTED

@@ -28,10 +28,7 @@ def world(policy: Policy = NOT_KEPT, **fields: Any) -> World:
     if run_of(found).result is None:
         found.succeed_all(Role.RESOLVE)
         found.settle()
-        found.succeed_all(Role.BUILD)
-        found.settle()
-        found.succeed_all(Role.PUBLISH)
-        found.settle()
+        found.finish()
     assert run_of(found).result is Result.SUCCEEDED
     return found
 
@@ -198,10 +195,7 @@ def test_a_kept_builder_that_is_lost_is_replaced_by_one_that_builds() -> None:
     (action,) = started(found.reconcile(), StartBuild)
     assert action.attempt == 1
     ran(found)
-    found.succeed_all(Role.BUILD)
-    found.settle()
-    found.succeed_all(Role.PUBLISH)
-    found.settle()
+    found.finish()
     comparison = run_of(found).comparison
     assert comparison is not None
     assert "a new pod has built" in str(comparison.changed), "nobody has found a change"

@@ -24,7 +24,7 @@ from multiarchbuild.api.results import (
     Source,
     dump,
 )
-from multiarchbuild.api.status import Status
+from multiarchbuild.api.status import Result, RunStatus, Status
 from multiarchbuild.plan.actions import (
     Action,
     AnnotateBuilt,
@@ -524,6 +524,19 @@ class World:
             seen = pod_from(pod)
             if seen.role in roles and seen.ended is None:
                 self.succeed(pod)
+
+    def finish(self) -> RunStatus:
+        """Let the run that goes on build and publish, which must succeed; return it, or the one that follows on it."""
+        before = self.status.run
+        assert before is not None
+        for role in (Role.BUILD, Role.PUBLISH):
+            self.succeed_all(role)
+            self.settle()
+        run = self.status.run
+        assert run is not None
+        results = {entry.id: entry.result for entry in self.status.history} | {run.id: run.result}
+        assert results[before.id] is Result.SUCCEEDED, run
+        return run
 
     def _result(self, pod: Pod) -> Resolved | Built | Published:
         match pod.role:
