@@ -16,6 +16,7 @@ from tests.cluster.layout import Layout
 from tests.faults.rig.api import Api, ApiError, Object, upstream
 from tests.faults.rig.campaign import served
 from tests.faults.rig.kubelet import Kubelet, Place
+from tests.support.tasks import beside
 
 from .audit import AuditLog
 from .logs import endpoint
@@ -101,17 +102,11 @@ async def stage(layout: Layout, folder: Path, *, seed: int = 1, profile: Path | 
         async with endpoint(layout, kubelet.log) as kubelet.endpoint:
             operator = Operator(kubeconfig, folder, profile)
             made = Stage(layout, api, kubelet, operator, AuditLog(layout))
-            tasks = [asyncio.ensure_future(kubelet.run()), asyncio.ensure_future(made.follow())]
-            try:
-                yield made
-                for task in tasks:
-                    if task.done():
-                        task.result()
-            finally:
-                await operator.stop()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            async with beside(kubelet.run(), made.follow()):
+                try:
+                    yield made
+                finally:
+                    await operator.stop()
 
 
 async def together(works: list[Callable[[], Awaitable[None]]], at_once: int = AT_ONCE) -> None:

@@ -23,6 +23,7 @@ from multiarchbuild.api.crd import crd
 from multiarchbuild.plan.children import Role, pod_from
 from tests.cluster.fixture import control_plane
 from tests.support.pace import slowness
+from tests.support.tasks import beside
 
 from .api import Api, ApiError, Object, upstream
 from .faults import Fault, Plan, sample
@@ -257,17 +258,11 @@ async def rig(kubeconfig: Path, folder: Path) -> AsyncIterator[Rig]:
         times = at_pace(await asyncio.to_thread(slowness))
         shared = Operator(proxy.url, folder / "shared", "--no-leader-elect", times=times)
         made = Rig(api, proxy, kubelet, folder, shared, times)
-        tasks = [asyncio.ensure_future(kubelet.run()), asyncio.ensure_future(_follow(made))]
-        shared.start()
         try:
-            yield made
-            for task in tasks:
-                if task.done():
-                    task.result()
+            async with beside(kubelet.run(), _follow(made)):
+                shared.start()
+                yield made
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await shared.kill()
 
 
