@@ -72,7 +72,7 @@ def _pids(group: Path) -> list[str]:
         return []  # a container that ends takes its group along
 
 
-def remove(instance: str, machine: str = "", *, timeout: float = 10.0) -> None:
+def remove(instance: str, machine: str = "", *, timeout: float = 120.0) -> None:
     """Removes the groups of a machine, or of the whole instance; their processes must have been killed.
 
     Raises:
@@ -89,7 +89,7 @@ def remove(instance: str, machine: str = "", *, timeout: float = 10.0) -> None:
                 continue
             except OSError as error:
                 if time.monotonic() > deadline:
-                    pids = " ".join((Path(error.filename) / "cgroup.procs").read_text().split())
+                    pids = " ".join(_pids(Path(error.filename)))
                     raise ClusterError(
                         f"cgroup {error.filename} cannot be removed, it has processes {pids or '(none)'}: {error}"
                     ) from error

@@ -16,7 +16,7 @@ from tests.cluster.layout import CHECKOUT, Layout
 from tests.cluster.processes import Process
 from tests.cluster.spec import GO, MachineSpec
 
-BOOT_TIMEOUT = 20.0
+BOOT_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)

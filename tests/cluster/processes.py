@@ -41,7 +41,7 @@ class Process:
     def alive(self) -> bool:
         return Process.of(self.pid) == self
 
-    def kill(self, *, timeout: float = 20.0) -> None:
+    def kill(self, *, timeout: float = 120.0) -> None:
         """Kills it and waits until it is gone; nothing to do where it is.
 
         Raises:
