@@ -148,7 +148,9 @@ class Rig:
             else:
                 await case.until(case.ended(len(scenario.runs)))
         except TimeoutError:
-            report.problems.append(f"nothing happens for {case.seconds:.0f} s, and not: {what}")
+            report.problems.append(
+                f"nothing happens for {case.seconds:.0f} s, or too much ({case.activity()}): not {what}"
+            )
             report.problems += await self._judge(scenario, case)
             return
         started = idle_since = time.monotonic()

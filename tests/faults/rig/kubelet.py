@@ -178,7 +178,7 @@ class Kubelet:
     async def _after_a_while(self, what: str, work: Work) -> None:
         await asyncio.sleep(self._pace(what))
         try:
-            await insist(work)
+            await insist(partial(_once, work), errors=(_Conflict,))
         except ApiError as error:
             # It was deleted meanwhile, which a kubelet finds out in this way.
             if error.status not in {404, 409}:
@@ -227,6 +227,20 @@ class Kubelet:
     async def _remove(self, pod: dict[str, Any]) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
         await self._api.delete(_path(pod), options)
+
+
+class _Conflict(Exception):  # noqa: N818 - as the API server calls it
+    """Others have written the pod at the same time, more often than the API server tries again by itself."""
+
+
+async def _once(work: Work) -> None:
+    try:
+        await work()
+    except ApiError as error:
+        # Another pod of this name is a conflict, too, and stays one.
+        if error.status == 409 and "uid" not in error.message.lower():
+            raise _Conflict(error.message) from error
+        raise
 
 
 def _success(place: Place, pod: Pod, manifest: dict[str, Any]) -> Resolved | Built | Published:

@@ -65,8 +65,8 @@ class Case:
         """Wait until `check` holds.
 
         Raises:
-            TimeoutError: Nothing has happened for `seconds`, or not enough in ten times of that. A machine that is slow
-                is no fault.
+            TimeoutError: Nothing has happened for `seconds`, or not enough in five times of that. A machine that is
+                slow is no fault.
         """
         started = idle_since = time.monotonic()
         last = self._activity()
@@ -76,7 +76,7 @@ class Case:
                 await asyncio.wait_for(self.changed.wait(), 1)
             if (now := self._activity()) != last:
                 last, idle_since = now, time.monotonic()
-            elif time.monotonic() - idle_since > self.seconds or idle_since - started > 10 * self.seconds:
+            elif time.monotonic() - idle_since > self.seconds or idle_since - started > 5 * self.seconds:
                 raise TimeoutError
 
     def _activity(self) -> object:
