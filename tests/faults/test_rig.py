@@ -41,9 +41,11 @@ async def test_every_scenario_ends_as_it_should_when_nothing_goes_wrong(rig: Rig
 async def test_a_sample_of_plans_in_which_something_goes_wrong(rig: Rig) -> None:
     lengths = {name: each.length for name, each in SCENARIOS.items()}
     plans = sample(lengths, PLANS, SEED)
-    # Reads without a resource version are never stale (https://kubernetes.io/docs/reference/using-api/api-concepts/):
-    # what comes of it if one is all the same is asked by `make faults` alone.
-    possible = [plan for plan in plans if all(each.fault is not Fault.STALE for each in plan.injections)]
+    # Reads without a resource version are never stale (https://kubernetes.io/docs/reference/using-api/api-concepts/),
+    # and no watch loses an event: it depends on the machine whether that is the last one about a pod. What comes of it
+    # if either happens all the same is asked by `make faults` alone.
+    impossible = {Fault.STALE, Fault.DROP}
+    possible = [plan for plan in plans if impossible.isdisjoint(each.fault for each in plan.injections)]
     reports = await campaign.run(rig, possible)
     print(campaign.table(reports))
     assert problems(reports) == []
