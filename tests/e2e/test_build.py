@@ -72,7 +72,7 @@ def test_two_platforms_become_one_verified_image(tenant: Tenant, gate: Gate) -> 
     told = [publish.index(f"{word} ") for word in ("pushing index", "verified", "tagged")]
     assert told == sorted(told), "tags move to what was verified"
     assert {kind["type"]: kind["status"] for kind in status["conditions"]} == {"Ready": "True", "Succeeded": "True"}
-    happened = _happened(build.events(Succeeded=1))
+    happened = _happened(build.events(RunStarted=1, Succeeded=1))
     happened.pop("Unschedulable", None)  # while builds of others fill the nodes
     assert happened == {"RunStarted": 1, "Succeeded": 1}
     wide = build.columns("-o", "wide")

@@ -12,7 +12,7 @@ IMAGE = "registry.example.com/multiarchbuild:0.1.0"
 
 
 def test_a_job_requests_a_run_and_the_same_inputs_make_the_same_index(tenant: Tenant, operator: str) -> None:
-    (manifests,) = (block.text for block in blocks(PAGE) if block.language == "yaml")
+    (manifests,) = (block.text for block in blocks(PAGE) if (block.language, block.label) == ("yaml", ""))
     assert IMAGE in manifests
     build = tenant.build("hello-node")
     first = build.succeeded()

@@ -139,17 +139,18 @@ class Build:
         """
         uid = self.get()["metadata"]["uid"]
 
-        def found(objects: watch.Objects) -> list[dict[str, Any]]:
+        def found(objects: watch.Objects) -> bool:
             own = [event for event in objects.values() if event["regarding"].get("uid") == uid]
             reasons = [event["reason"] for event in own]
             enough = all(reasons.count(reason) >= count for reason, count in told.items())
-            enough = enough and (until is None or until([event["note"] for event in own]))
-            return sorted(own, key=lambda event: str(event["eventTime"])) if enough else []
+            return enough and (until is None or bool(until([event["note"] for event in own])))
 
-        if not told and until is None:
-            return found({event["metadata"]["uid"]: event for event in self.tenant.list("events.events.k8s.io")})
-        what = ("events.events.k8s.io", "-n", self.tenant.namespace)
-        return watch.wait_for(self.tenant.target, *what, until=found, why=f"{self.name} has Events of {told}")
+        if told or until is not None:
+            what = ("events.events.k8s.io", "-n", self.tenant.namespace)
+            watch.wait_for(self.tenant.target, *what, until=found, why=f"{self.name} has Events of {told}")
+        # All of them: a watch shows what there is one by one, and in any order.
+        own = [event for event in self.tenant.list("events.events.k8s.io") if event["regarding"].get("uid") == uid]
+        return sorted(own, key=lambda event: str(event["eventTime"]))
 
     def columns(self, *options: str) -> dict[str, str]:
         """Return what kubectl get shows, by the heading of the column."""
