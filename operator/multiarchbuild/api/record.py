@@ -33,7 +33,8 @@ _MATERIALS: Final = 64
 _INPUTS: Final = 16
 
 _USER: Final = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_QUERY: Final = re.compile(r"(https?://[^\s?#'\"]+)[?#][^\s'\"]+")
+_QUERY: Final = re.compile(r"(https?://[^\s?#'\"]+)([?#][^\s'\"]+)?")
+"""A URL, also without a query: what follows is not looked at again, or a name full of URLs would take minutes."""
 _LEAST: Final = 4
 """Characters of a value that is looked for: shorter ones are in every text by chance."""
 
@@ -42,7 +43,10 @@ def _short(size: int) -> AfterValidator:
     return AfterValidator(lambda text: text if len(text) <= size else f"{text[: size - 1]}…")
 
 
-Seconds = Annotated[float, Field(ge=0), AfterValidator(lambda value: round(value, 3))]
+_LONGEST: Final = 1e12
+"""Seconds: no two dates that can be written are further apart."""
+Seconds = Annotated[float, Field(ge=0, le=_LONGEST), AfterValidator(lambda value: round(value, 3))]
+Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Phases = dict[str, Seconds]
 
 
@@ -82,7 +86,7 @@ class StepRecord(Model):
     """Position in `steps` of the step that made it necessary."""
     inputs: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(lambda found: found[:_INPUTS])] = ()
     """Positions in `steps` of what it builds on."""
-    bytes: Annotated[int, Field(ge=0)] = 0
+    bytes: Bytes = 0
     """Bytes that it received or pulled, as far as BuildKit tells."""
     error: Annotated[str, _short(_NAME)] = ""
     """What BuildKit says of its failure."""
@@ -140,11 +144,11 @@ class BuilderRecord(Model):
     """Instructions from the cache, and instructions at all."""
     cache_imported: bool = False
     """Whether a registry cache was there to read."""
-    transferred: Annotated[int, Field(ge=0)] = 0
+    transferred: Bytes = 0
     """Bytes of the source that were handed to BuildKit."""
-    pulled: Annotated[int, Field(ge=0)] = 0
+    pulled: Bytes = 0
     """Bytes of base images and cache that were pulled."""
-    size: Annotated[int, Field(ge=0)] = 0
+    size: Bytes = 0
     """Compressed bytes of what it built, config and layers: what was pushed at most, as the registry may have had some.
     BuildKit does not say how much it pushed."""
     warnings: Annotated[tuple[WarningRecord, ...], AfterValidator(lambda found: found[:_WARNINGS])] = ()
@@ -221,7 +225,7 @@ def redacted(text: str, values: Mapping[str, str]) -> str:
 
     A Dockerfile can put the value of a build argument into the name of a step, such as of a COPY or ADD.
     """
-    text = _QUERY.sub(r"\1?…", _USER.sub("", text))
+    text = _QUERY.sub(lambda url: f"{url[1]}?…" if url[2] else url[1], _USER.sub("", text))
     for name, value in sorted(values.items(), key=lambda each: -len(each[1])):
         if len(value) >= _LEAST:
             text = text.replace(value, f"${name}")

@@ -1,9 +1,11 @@
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from multiarchbuild.api.answers import answer_line, is_answer, read_record, record_lines
 from multiarchbuild.api.record import (
@@ -69,6 +71,7 @@ def test_a_record_is_bounded_in_bytes() -> None:
         ("COPY --from=hunter22 /a /b", "COPY --from=$TOKEN /a /b"),
         ("RUN echo $TOKEN", "RUN echo $TOKEN"),
         ("COPY v1 /v1", "COPY v1 /v1"),
+        ("ADD http://a/http://b?sig=abc https://c? /", "ADD http://a/http://b?… https://c? /"),
         (
             "FROM docker.io/library/busybox:1.36@sha256:abc",
             "FROM docker.io/library/busybox:1.36@sha256:abc",
@@ -77,6 +80,32 @@ def test_a_record_is_bounded_in_bytes() -> None:
 )
 def test_what_may_be_a_secret_is_left_out_of_names(text: str, shown: str) -> None:
     assert redacted(text, {"TOKEN": "hunter22", "V": "v1"}) == shown
+
+
+def test_a_name_full_of_urls_takes_no_time() -> None:
+    began = time.process_time()
+    text = "RUN fetch " + "http://" * 100_000
+    assert redacted(text, {}) == text
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"phases":{"build":Infinity}',
+        '"phases":{"build":1e999}',
+        '"phases":{"build":NaN}',
+        '"phases":{"build":1e300}',
+        '"phases":{"build":-1}',
+        '"steps":[{"name":"a","at":1e999}]',
+        '"steps":[{"name":"a","seconds":1e999}]',
+        f'"steps":[{{"name":"a","bytes":1{"0" * 400}}}]',
+        f'"pulled":1{"0" * 400}',
+    ],
+)
+def test_a_forged_record_of_times_and_sizes_that_nothing_has_is_none(wrong: str) -> None:
+    with pytest.raises(ValidationError):
+        BuilderRecord.model_validate_json(f'{{"platforms":["linux/amd64"],{wrong}}}')
 
 
 def test_a_record_of_a_newer_version_is_read() -> None:
