@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from typing import Any
 
 import yaml
@@ -37,7 +36,11 @@ _SHOWN = {
     # As the pictures that Unicode has of them; what else a terminal may act on has none.
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"},
     0x7F: "\u2421",
-    **dict.fromkeys([*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"),
+    **dict.fromkeys(
+        [*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+    ),
+    # Halves of characters, which JSON can hold and nothing can be printed of.
+    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
 }
 
 
@@ -76,16 +79,21 @@ def document(content: Any, form: Output) -> None:
     """Print an object or a List for programs."""
     match form.format:
         case Format.JSON:
-            sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            sys.stdout.write(_printable(json.dumps(content, indent=2, ensure_ascii=False)) + "\n")
         case Format.JSONPATH:
             from .jsonpath import render  # noqa: PLC0415 - its library is loaded where it is asked for only
 
-            sys.stdout.write(render(form.template, content))
+            sys.stdout.write(_printable(render(form.template, content)))
         case Format.NAME:
             items = content["items"] if content.get("kind") == "List" else [content]
             sys.stdout.writelines(f"{KIND.lower()}.{GROUP}/{item['metadata']['name']}\n" for item in items)
         case Format.YAML | Format.WIDE:
             sys.stdout.write(as_yaml(content))
+
+
+def _printable(text: str) -> str:
+    """Return text without halves of characters, which JSON of others can hold."""
+    return text.encode(errors="replace").decode()
 
 
 def as_yaml(content: Any) -> str:
@@ -140,8 +148,9 @@ def span(seconds: float | None) -> str:
     """Return a span of time for people, such as 12s, 3m05s, 2h10m or 4d."""
     if seconds is None:
         return "-"
-    whole = int(seconds)
-    minutes, hours, days = whole // 60, whole // 3600, timedelta(seconds=whole).days
+    # What the clock of a cluster has just said is ahead of a clock that is slow.
+    whole = max(int(seconds), 0)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if days:
         return f"{days}d"
     if hours:

@@ -6,6 +6,7 @@ import pytest
 from rich.text import Text
 
 from multiarchbuild.cli import console
+from multiarchbuild.cli.choices import Format, Output
 
 ESC = "\x1b"
 
@@ -19,6 +20,8 @@ ESC = "\x1b"
         (f"{ESC}[8mhidden", "hidden"),
         ("a\x00b\rc\x7f", "a␀b␍c␡"),
         ("\x9b2J \u202eright to left", "\ufffd2J \ufffdright to left"),
+        ("\u061ca\u2028b\u2029c", "\ufffda\ufffdb\ufffdc"),
+        ("half \ud83d of a character", "half \ufffd of a character"),
         ("é 漢 🙂", "é 漢 🙂"),
     ],
 )
@@ -33,3 +36,19 @@ def test_nothing_that_is_printed_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ESC not in out.getvalue()
     assert "x␛[2J" in out.getvalue()
     assert "\u202e" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (12, "12s"), (185, "3m05s"), (7800, "2h10m"), (4 * 86400, "4d"), (-5, "0s"), (1e15, "11574074074d")],
+)
+def test_a_span_is_short_and_never_negative(seconds: float | None, shown: str) -> None:
+    assert console.span(seconds) == shown
+
+
+@pytest.mark.parametrize("form", [Output(Format.JSON), Output(Format.JSONPATH, "{.a}")])
+def test_halves_of_characters_do_not_end_a_command(form: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    console.document({"a": "\ud83d"}, form)
+    written = capsys.readouterr().out
+    assert written.encode()
+    assert "?" in written
