@@ -14,7 +14,7 @@ from multiarchbuild.api.record import MEDIA_TYPE, BuildRecord
 from multiarchbuild.oci import referrers, signing
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.errors import NotFoundError
-from multiarchbuild.oci.index import DOCKER_LIST, INDEX, Manifest, stored_size
+from multiarchbuild.oci.index import DOCKER_LIST, INDEX, Manifest, size_of, stored_size
 
 from . import records, registry
 from .console import size, table
@@ -132,8 +132,7 @@ def report(name: str, connect: Callable[[], Cluster], *, plain_http: bool, layer
         raise BuildFailedError(f"{name} has published no image yet")
     client = registry.client(build.ref, config, plain_http=plain_http)
     with registry.explained(config):
-        found = _read(client, _reference(build.ref), build.status["image"].get("tags", ()))
-        return replace(found, images=tuple(_with_layers(client, each) for each in found.images)) if layers else found
+        return _read(client, _reference(build.ref), build.status["image"].get("tags", ()), layers=layers)
 
 
 def _reference(image: str) -> str:
@@ -142,16 +141,18 @@ def _reference(image: str) -> str:
     return digest or tag or "latest"
 
 
-def _read(client: Client, reference: str, tags: Sequence[str]) -> Report:
+def _read(client: Client, reference: str, tags: Sequence[str], *, layers: bool = False) -> Report:
     index = client.resolve(reference)
     moved = tuple((tag, _names(client, tag, index.digest)) for tag in tags)
     try:
         images = _images(client, index)
+        if layers:
+            images = tuple(_with_layers(client, each) for each in images)
         signed = signing.signatures(client, index.digest)
         signatures = len(signed.content["layers"]) if signed else 0
-    except (KeyError, TypeError, ValueError) as error:
+        annotations = {name: str(value) for name, value in _annotations(index.content).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(f"{client.repository}@{index.digest} is not an image: {error}") from error
-    annotations = index.content.get("annotations") or {}
     ref = f"{client.repository}@{index.digest}"
     return Report(ref, index.media_type, annotations, images, moved, signatures, _record(client, index.digest))
 
@@ -199,12 +200,12 @@ def _image(platform: str, manifest: Manifest, attestations: tuple[Attestation, .
 def _with_layers(client: Client, image: Image) -> Image:
     manifest = client.get(image.digest).content
     made_by: list[str] = []
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         history = json.loads(client.small_blob(manifest["config"]["digest"])).get("history", ())
         made_by = [str(entry.get("created_by", "")) for entry in history if not entry.get("empty_layer")]
     parts = tuple(
-        Layer(str(layer["digest"]), int(layer["size"]), made)
-        for layer, made in zip_longest(manifest["layers"], made_by[: len(manifest["layers"])], fillvalue="")
+        Layer(str(layer["digest"]), size_of(layer), made)
+        for layer, made in zip_longest(manifest.get("layers", ()), made_by[: image.layers], fillvalue="")
         if isinstance(layer, dict)
     )
     return replace(image, parts=parts)
@@ -213,11 +214,11 @@ def _with_layers(client: Client, image: Image) -> Image:
 def _attestation(manifest: Manifest) -> Attestation:
     layers: Sequence[Mapping[str, Any]] = manifest.content.get("layers", ())
     return Attestation(
-        manifest.digest, tuple((_annotations(layer).get(_PREDICATE, "?"), layer["size"]) for layer in layers)
+        manifest.digest, tuple((str(_annotations(layer).get(_PREDICATE, "?")), size_of(layer)) for layer in layers)
     )
 
 
-def _annotations(entry: Mapping[str, Any]) -> Mapping[str, str]:
+def _annotations(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry.get("annotations") or {}
 
 

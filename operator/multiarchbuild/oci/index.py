@@ -28,6 +28,9 @@ _REFERENCE_TYPE = "vnd.docker.reference.type"
 _SYSTEM = ("os.version", "os.features")
 """Fields of a config that a descriptor's platform has too (image-spec, "image-index.md")."""
 
+_MAX_SIZE = 2**63 - 1
+"""Of a blob, in bytes (image-spec, "descriptor.md": int64)."""
+
 Descriptor = Mapping[str, Any]
 
 
@@ -114,12 +117,21 @@ def stored_size(image: Mapping[str, Any]) -> int:
     """Return the compressed bytes of config and layers of an image's manifest.
 
     Raises:
-        ValueError: a size is negative.
+        ValueError: a size is not one.
     """
-    sizes: list[int] = [blob["size"] for blob in (image["config"], *image.get("layers", ()))]
-    if min(sizes) < 0:
-        raise ValueError("a blob has a negative size")
-    return sum(sizes)
+    return sum(size_of(blob) for blob in (image["config"], *image.get("layers", ())))
+
+
+def size_of(blob: Descriptor) -> int:
+    """Return the bytes of a blob, as its descriptor says.
+
+    Raises:
+        ValueError: it says no number of bytes.
+    """
+    size = blob["size"]
+    if type(size) is not int or not 0 <= size <= _MAX_SIZE:
+        raise ValueError("a blob has a size that is not a number of bytes")
+    return size
 
 
 def _is_attestation(descriptor: Descriptor) -> bool:

@@ -106,9 +106,10 @@ def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
         _ = Manifest(INDEX, raw).content
 
 
-def test_a_size_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="negative"):
-        stored_size({"config": {"size": 5}, "layers": [{"size": -1}]})
+@pytest.mark.parametrize("size", [-1, 2**63, 10**400, 1.5, "7", None, True])
+def test_a_size_that_cannot_be_is_refused(size: object) -> None:
+    with pytest.raises(ValueError, match="not a number of bytes"):
+        stored_size({"config": {"size": 5}, "layers": [{"size": size}]})
 
 
 def test_a_manifest_for_windows_keeps_the_version_that_its_config_names() -> None:
