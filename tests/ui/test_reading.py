@@ -1,16 +1,21 @@
 """What the page reads of logs and records, without a browser."""
 
+import asyncio
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from multiarchbuild.api.answers import NONCE_ENV, TAKEN, answer_line
 from multiarchbuild.cli import inspect
-from multiarchbuild.cli.errors import CliError
-from multiarchbuild.cli.ui import pages
-from multiarchbuild.cli.ui.reading import Reader
-from tests.ui.stage import INDEX, MANIFEST, Object, Stage, build, pod
+from multiarchbuild.cli.errors import CliError, NotFoundError, UnreachableError
+from multiarchbuild.cli.ui import pages, reading, server
+from multiarchbuild.cli.ui.reading import Builds, Reader
+from multiarchbuild.cli.watch import watch
+from tests.ui.stage import INDEX, MANIFEST, Object, Stage, build, furnished, pod
 
 NONCE = "1" * 32
 
@@ -107,3 +112,83 @@ def test_an_image_that_others_forged_is_shown_or_refused(part: str, forged: Any,
         else:
             assert pages.image(found, "").encode()
             assert inspect.lines(found)
+
+
+def test_what_was_deleted_while_the_api_server_was_away_leaves_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = list[UnreachableError]()
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        for change in watch(*arguments, **options):
+            yield change
+            if failures:
+                raise failures.pop()
+
+    monkeypatch.setattr(reading, "watch", broken)
+    monkeypatch.setattr(reading, "_PAUSE", 0.01)
+    with Stage().serving() as stage:
+        furnished(stage, builds=3)
+        builds = Builds(stage.cluster, everywhere=True)
+        name = next(iter(stage.builds))
+        _until(lambda: len(builds.all().changed) == len(stage.builds))
+        kept = stage.builds.pop(name)
+        failures.append(UnreachableError("away"))
+        other = next(iter(stage.builds.values()))
+
+        def left() -> bool:
+            stage.put(other)
+            return kept["metadata"]["uid"] not in {each.document["metadata"]["uid"] for each in builds.all().changed}
+
+        _until(left)
+        assert kept["metadata"]["uid"] in builds.since(0).gone
+
+
+def _until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_means_another_path_is_not_asked_for(name: str) -> None:
+    with Stage().serving() as stage:
+        with pytest.raises(NotFoundError, match="not a name"):
+            stage.cluster.get(name)
+        with pytest.raises(NotFoundError, match="not a name"):
+            stage.cluster.within(name).get("shop")
+        assert stage.asked == []
+
+
+async def _answers(stage: Stage, path: str, host: str = "", port: int = 80) -> tuple[int, str, str]:
+    app = server.application(Reader(stage.cluster), Builds(stage.cluster, everywhere=True), port=port, everywhere=True)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get(path, headers={"Host": host})
+        return answer.status, answer.headers.get("Content-Security-Policy", ""), await answer.text()
+
+
+def test_a_fault_of_the_page_is_a_page_with_the_same_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise RuntimeError("<script>")
+
+    monkeypatch.setattr(pages, "page", fail)
+    with Stage().serving() as stage:
+        furnished(stage, builds=3)
+        status, policy, text = asyncio.run(_answers(stage, "/builds/team-a/shop", "127.0.0.1"))
+    assert status == 500
+    assert policy.startswith("default-src 'none'")
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "status"),
+    [
+        ("127.0.0.1", 80, 200),
+        ("localhost:80", 80, 200),
+        ("localhost", 81, 421),
+        ("evil.example", 80, 421),
+        ("", 80, 421),
+    ],
+)
+def test_a_browser_leaves_port_80_out(host: str, port: int, status: int) -> None:
+    with Stage().serving() as stage:
+        assert asyncio.run(_answers(stage, "/rows", host, port))[0] == status

@@ -46,6 +46,12 @@ class Command:
             self.completers[action.dest] = complete
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 2**16):  # noqa: PLR2004 - digits
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write 1 to 65535, or 0 for one that is free")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Return the seconds that a duration such as 90s, 30m or 1h30m means."""
     match = _DURATION.fullmatch(text)
@@ -301,7 +307,7 @@ def _compare(command: Command) -> None:
 def _ui(command: Command) -> None:
     command.add("name", metavar="NAME", nargs="?", default="", help="a build whose page is opened", complete="builds")
     command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
-    command.add("--port", type=int, default=0, help="port of 127.0.0.1, by default one that is free")
+    command.add("--port", type=_port, default=0, help="port of 127.0.0.1, by default one that is free")
     command.add("--open", action=argparse.BooleanOptionalAction, default=True, help="open it in the browser")
     _plain_http(command)
     _access(command)

@@ -121,6 +121,9 @@ class Cluster:
 
     def path(self, root: str, plural: str, name: str = "") -> str:
         """Return the path of a collection or an object in the namespace."""
+        if wrong := {self.namespace, name} & {".", ".."}:
+            # In a path they would mean another one, and escaping does not help.
+            raise NotFoundError(f'"{wrong.pop()}" is not a name that anything in Kubernetes has')
         return "/".join(
             filter(None, (root, "namespaces", quote(self.namespace, safe=""), plural, quote(name, safe="")))
         )

@@ -31,25 +31,29 @@ class Change:
     object: Object
 
 
-def watch(cluster: Cluster, path: str, *selectors: tuple[str, str]) -> Iterator[Change]:
+def watch(
+    cluster: Cluster, path: str, *selectors: tuple[str, str], known: dict[str, Object] | None = None
+) -> Iterator[Change]:
     """Yield each object below `path` as it is now and after each change, without end.
 
-    `selectors` are `fieldSelector` and `labelSelector` with their values.
+    `selectors` are `fieldSelector` and `labelSelector` with their values. `known`, objects by uid, is kept up to date:
+    given to another watch after this one has failed, what was deleted in between is yielded too.
 
     Raises:
         UnreachableError: the API server does not answer for a minute.
         RefusedError: it says no.
     """
-    known: dict[str, Object] = {}
+    known = {} if known is None else known
     version, patience = "", _Patience()
     while True:
         try:
             if not version:
                 listed = cluster.request("GET", path, query=selectors)
                 present = {entry["metadata"]["uid"]: entry for entry in listed["items"]}
-                yield from (Change("DELETED", known[uid]) for uid in known.keys() - present.keys())
+                yield from [Change("DELETED", known.pop(uid)) for uid in known.keys() - present.keys()]
+                known.update(present)
                 yield from (Change("SEEN", entry) for entry in present.values())
-                known, version = present, listed["metadata"]["resourceVersion"]
+                version = listed["metadata"]["resourceVersion"]
             for kind, entry in _stream(cluster, path, selectors, version):
                 patience.renew()
                 if kind == "ERROR":
@@ -59,7 +63,7 @@ def watch(cluster: Cluster, path: str, *selectors: tuple[str, str]) -> Iterator[
                 if kind == "BOOKMARK":
                     continue
                 deleted = kind == "DELETED"
-                known |= {entry["metadata"]["uid"]: entry}
+                known[entry["metadata"]["uid"]] = entry
                 if deleted:
                     known.pop(entry["metadata"]["uid"])
                 yield Change("DELETED" if deleted else "SEEN", entry)

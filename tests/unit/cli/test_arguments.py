@@ -132,6 +132,12 @@ def test_request_timeouts_are_written_as_for_kubectl(text: str, duration: float)
     assert parser.parse_args(["list", "--request-timeout", text]).request_timeout == duration
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "http", "1" * 5000])
+def test_a_port_that_cannot_be_is_a_mistake_in_usage(port: str, capsys: Output) -> None:
+    assert exit_code(["ui", f"--port={port}"]) == 2
+    assert "is not a port" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["table", "jsonpath", "jsonpath=", "json=x", "wide"])
 def test_an_unknown_form_is_refused_with_those_that_are_known(form: str, capsys: Output) -> None:
     assert exit_code(["status", "app", "-o", form]) == 2

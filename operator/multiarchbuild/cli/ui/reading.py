@@ -69,12 +69,13 @@ class Builds:
 
     def _watch(self) -> None:
         path = self._cluster.builds_path(everywhere=self._everywhere)
+        known: dict[str, Object] = {}
         while True:
             try:
                 # A watch of nothing says nothing.
                 if not self._cluster.request("GET", path, query=[("limit", "1")]).get("items"):
                     self._empty()
-                for change in watch(self._cluster, path):
+                for change in watch(self._cluster, path, known=known):
                     self._take(change.object, deleted=change.type == "DELETED")
             except CliError as error:
                 self._lose(str(error))

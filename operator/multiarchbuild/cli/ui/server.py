@@ -6,6 +6,7 @@ who is logged in to the machine.
 
 import argparse
 import asyncio
+import logging
 import socket
 import sys
 import webbrowser
@@ -39,14 +40,17 @@ HEADERS: Final = {
 }
 _STATIC: Final = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_HTTP: Final = 80
+"""The port that a browser leaves out of `Host`."""
+_LOG: Final = logging.getLogger(__name__)
 
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer to our own name only, so that no page of others can read this by a name that it owns (DNS rebinding)."""
-    host, _, port = (request.headers.get("Host") or "").rpartition(":")
     own = request.app[PORT]
-    if not (host.lower() in _NAMES and port == str(own)):
+    names = {f"{name}:{own}" for name in _NAMES} | (set(_NAMES) if own == _HTTP else set())
+    if (request.headers.get("Host") or "").lower() not in names:
         return web.Response(status=421, text="this page is for http://127.0.0.1 only\n", headers=HEADERS)
     if request.method not in {"GET", "HEAD"}:
         return web.Response(status=405, text="this page changes nothing\n", headers=HEADERS)
@@ -58,6 +62,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = web.Response(status=404, text=pages.failure(str(error)), content_type="text/html")
     except errors.CliError as error:
         response = web.Response(status=502, text=pages.failure(str(error)), content_type="text/html")
+    except Exception as error:  # noqa: BLE001 - the boundary that keeps what others wrote from ending without a page
+        _LOG.exception("%s", request.path)
+        said = f"kubectl mab failed, which is a fault of its own: {error!r}. The terminal has where; please report it."
+        response = web.Response(status=500, text=pages.failure(said), content_type="text/html")
     response.headers.update(HEADERS)
     return response
 
