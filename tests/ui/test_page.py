@@ -136,6 +136,26 @@ def test_a_run_is_followed_as_it_goes_on(page: Page, url: str, stage: Stage) -> 
     expect(page.locator(".steps tr", has_text="RUN late").locator("rect.running")).to_have_count(1)
 
 
+def test_what_has_the_focus_is_live_too_and_keeps_it(page: Page, url: str, stage: Stage) -> None:
+    stage.put(build("focused", ""))
+    page.goto(url)
+    link = page.locator("#b-uid-focused a")
+    link.focus()
+    stage.put(build("focused", "Failed"))
+    expect(page.locator("#b-uid-focused .state")).to_have_text("Failed")
+    expect(link).to_be_focused()
+    stage.put(build("focused"), "DELETED")
+    stage.builds.pop("focused")
+    name = next(each["metadata"]["name"] for each in stage.pods if "checkout" in each["metadata"]["name"])
+    page.goto(f"{url}/builds/team-a/checkout")
+    box = page.get_by_label("with BuildKit's own")
+    box.check()
+    stage.say(name, "#31 [stage-1 3/4] RUN after the box")
+    expect(page.locator(".steps tr", has_text="RUN after the box")).to_be_visible()
+    expect(box).to_be_focused()
+    expect(box).to_be_checked()
+
+
 def test_what_failed_says_what_to_do(page: Page, url: str) -> None:
     page.goto(f"{url}/builds/team-a/search")
     expect(page.locator(".callout.bad")).to_contain_text("What to do: Correct the Dockerfile or the source.")

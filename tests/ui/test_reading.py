@@ -192,3 +192,23 @@ def test_a_fault_of_the_page_is_a_page_with_the_same_headers(monkeypatch: pytest
 def test_a_browser_leaves_port_80_out(host: str, port: int, status: int) -> None:
     with Stage().serving() as stage:
         assert asyncio.run(_answers(stage, "/rows", host, port))[0] == status
+
+
+def test_a_page_of_a_server_before_this_one_gets_the_whole_list() -> None:
+    with Stage().serving() as stage:
+        furnished(stage, builds=3)
+        builds = Builds(stage.cluster, everywhere=True)
+        now = builds.all()
+        assert len(now.changed) == len(stage.builds)
+        assert builds.since(now.version) == reading.Change(now.version, (), (), whole=False)
+        for version in (5, now.version + 1_000_000):
+            assert builds.since(version).whole
+            assert len(builds.since(version).changed) == len(stage.builds)
+
+
+def test_a_list_that_was_not_read_yet_takes_nothing_away() -> None:
+    with Stage().serving() as stage:
+        stage.put(build("a"))
+        cluster = stage.cluster
+    builds = Builds(cluster, everywhere=True)
+    assert builds.since(5) == reading.Change(5, (), (), whole=False)

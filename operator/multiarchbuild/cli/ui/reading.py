@@ -38,6 +38,8 @@ class Change:
     version: int
     changed: tuple[Build, ...]
     gone: tuple[str, ...]
+    whole: bool
+    """Whether `changed` is all there is, as nobody knows any more what was deleted since the version."""
 
 
 class Builds:
@@ -49,7 +51,8 @@ class Builds:
         self._lock, self._listed = threading.Condition(), False
         self._known: dict[str, tuple[int, Build]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
-        self._version = 0
+        # Above every version of a server before this one, whose page may still be open.
+        self._version = self._remembers = int(time.time() * 1000)
         self.error = ""
         """Why the list is not up to date."""
         threading.Thread(target=self._watch, daemon=True).start()
@@ -63,9 +66,12 @@ class Builds:
     def since(self, version: int) -> Change:
         """Return what has changed after `version`."""
         with self._lock:
-            changed = [build for at, build in self._known.values() if at > version]
+            if not self._listed:
+                return Change(version, (), (), whole=False)
+            whole = not self._remembers <= version <= self._version
+            changed = [build for at, build in self._known.values() if whole or at > version]
             gone = tuple(uid for uid, at in self._gone.items() if at > version)
-            return Change(self._version, tuple(sorted(changed, key=_newest_first)), gone)
+            return Change(self._version, tuple(sorted(changed, key=_newest_first)), gone, whole)
 
     def _watch(self) -> None:
         path = self._cluster.builds_path(everywhere=self._everywhere)
@@ -102,7 +108,7 @@ class Builds:
                 self._known.pop(uid, None)
                 self._gone[uid] = self._version
                 while len(self._gone) > 10 * _KEPT:
-                    self._gone.popitem(last=False)
+                    _, self._remembers = self._gone.popitem(last=False)
             else:
                 self._known[uid] = self._version, Build(manifest)
             self._lock.notify_all()

@@ -117,7 +117,8 @@ async def _rows(request: web.Request) -> web.Response:
     def changes() -> dict[str, object]:
         found = builds.since(_number(request.query.get("since", "")))
         rows = [{"id": str(each.document["metadata"]["uid"]), "html": pages.row(each)} for each in found.changed]
-        return {"version": found.version, "rows": rows, "gone": found.gone, "error": builds.error}
+        told = {"version": found.version, "whole": found.whole, "gone": found.gone}
+        return {**told, "rows": rows, "error": builds.error}
 
     return web.json_response(await asyncio.to_thread(changes))
 

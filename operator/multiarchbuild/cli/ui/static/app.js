@@ -42,12 +42,16 @@ function list() {
     version = news.version;
     $("error").textContent = news.error; $("error").hidden = !news.error;
     for (const id of news.gone) $(`b-${id}`)?.remove();
-    for (const each of news.rows) {
-      const old = $(`b-${each.id}`), row = parsed(each.html).querySelector("tr");
-      if (old?.contains(document.activeElement)) continue;
-      if (old) old.replaceWith(row); else rows.prepend(row);
+    if (news.whole) {
+      const there = new Set(news.rows.map((each) => `b-${each.id}`));
+      for (const row of [...rows.children]) if (!there.has(row.id)) row.remove();
     }
-    if (news.rows.length || news.gone.length) apply();
+    for (const each of news.rows) {
+      const old = $(`b-${each.id}`), row = parsed(each.html).querySelector("tr"), held = old?.contains(document.activeElement);
+      if (old) old.replaceWith(row); else rows.prepend(row);
+      if (held) row.querySelector("a").focus({ preventScroll: true });
+    }
+    if (news.rows.length || news.gone.length || news.whole) apply();
     return 2000;
   });
 }
@@ -177,14 +181,20 @@ function build(details) {
     for (const row of details.querySelectorAll(".steps tbody tr")) row.classList.toggle("waited", names.has(row.firstElementChild.title));
   };
   for (const [type, on] of [["mouseover", true], ["mouseout", false], ["focusin", true], ["focusout", false]]) details.addEventListener(type, (event) => waits(event, on));
+  const parts = ["details", "more"];
+  const alike = (one) => [...document.querySelectorAll(`main ${one.tagName}`)].find((each) => each.id === one.id
+    && each.dataset.step === one.dataset.step && each.dataset.platform === one.dataset.platform && each.getAttribute("href") === one.getAttribute("href"));
   repeat(async () => {
     const html = await ask(details.dataset.url, "html");
     if (html === null) return 5000;
-    if (html !== last && !details.contains(document.activeElement) && !$("more").contains(document.activeElement)) {
+    const active = document.activeElement, held = parts.some((id) => $(id).contains(active));
+    // Of what is read by scrolling in it, the place would be lost.
+    if (html !== last && !(held && active.tagName === "PRE")) {
       last = html;
       const fresh = parsed(html);
-      for (const id of ["details", "more"]) $(id).replaceChildren(...fresh.querySelector(`#${id}`).childNodes);
+      for (const id of parts) $(id).replaceChildren(...fresh.querySelector(`#${id}`).childNodes);
       restore();
+      if (held) alike(active)?.focus({ preventScroll: true });
     }
     const data = details.querySelector("#state");
     if (data) panel.add(JSON.parse(data.dataset.pods));
