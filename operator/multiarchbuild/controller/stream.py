@@ -29,6 +29,8 @@ STABLE_SECONDS: Final = 5.0
 """A watch that has been open for so long works: failures are counted from zero again."""
 UNREADY_SECONDS: Final = 10.0
 """A stream that has failed for so long makes the operator unready."""
+RELIST_SECONDS: Final = 200
+"""Where a stream relists: a watch that ends later than so long after the last list is followed by another list."""
 RELIST_FAILURES: Final = 4
 """After so many failures in a row the resource version is no longer trusted."""
 
@@ -55,6 +57,7 @@ class Stream:
         label_selector: str = "",
         page: int = PAGE,
         metadata_only: bool = False,
+        relist: bool = False,
         seen: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -67,10 +70,13 @@ class Stream:
             label_selector: Which objects.
             page: Objects per page of a list.
             metadata_only: Ask for no more than the metadata of objects.
+            relist: List again every few minutes, so that an event which got lost on the way counts late, not never.
+                For objects of which few are at rest.
             seen: Called with the plural of the kind for each sign of life.
         """
         self._kube, self._kind, self._namespace, self._handle = kube, kind, namespace, handle
         self._selector, self._page, self._metadata_only, self._seen = label_selector, page, metadata_only, seen
+        self._relist, self._listed_at = relist, 0.0
         self.listed = asyncio.Event()
         """Set once everything that exists has been handled."""
         self._version = ""
@@ -110,6 +116,8 @@ class Stream:
             else:
                 # A server that accepts and ends at once is no reason to ask it without a pause.
                 pause = 0.0 if self._settled() else self._pause()
+                if self._relist and self._now() - self._listed_at >= RELIST_SECONDS:
+                    self._version = ""
             finally:
                 self._open_since = None
             await asyncio.sleep(pause)
@@ -132,7 +140,7 @@ class Stream:
         for (namespace, name), known in unseen.items():
             metadata = {"namespace": namespace, "name": name, "uid": known.uid, "ownerReferences": known.owners}
             self._take("DELETED", {"metadata": metadata})
-        self._version = version
+        self._version, self._listed_at = version, self._now()
         self.listed.set()
 
     async def _watch(self) -> None:

@@ -65,7 +65,7 @@ class Watcher:
         self._streams = [stream(NODES, None, self._node, page=LARGE_PAGE)]
         for scope in scopes:
             self._streams += [
-                stream(PODS, scope, sink.pod, label_selector=MANAGED_BY, page=LARGE_PAGE),
+                stream(PODS, scope, sink.pod, label_selector=MANAGED_BY, page=LARGE_PAGE, relist=True),
                 stream(CONFIG_MAPS, scope, sink.config_map, label_selector=MANAGED_BY, metadata_only=True),
                 stream(BUILDS, scope, self._build, page=BUILDS_PAGE),
             ]

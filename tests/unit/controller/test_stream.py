@@ -34,11 +34,12 @@ class Server:
     open: "list[asyncio.Queue[dict[str, Any] | None]]" = field(default_factory=list)
     page: int = 500
 
-    def put(self, name: str) -> None:
+    def put(self, name: str, *, tell: bool = True) -> None:
         self.version += 1
         kind = "MODIFIED" if name in self.objects else "ADDED"
         self.objects[name] = self.version
-        self._tell(kind, name)
+        if tell:
+            self._tell(kind, name)
 
     def remove(self, name: str, *, tell: bool = True) -> None:
         self.version += 1
@@ -123,7 +124,7 @@ class Seen:
 
 
 @asynccontextmanager
-async def streaming(server: Server) -> AsyncIterator[Seen]:
+async def streaming(server: Server, *, relist: bool = False) -> AsyncIterator[Seen]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -133,7 +134,7 @@ async def streaming(server: Server) -> AsyncIterator[Seen]:
     host, port = runner.addresses[0][:2]
     seen = Seen(server)
     async with Kube(Configuration(host=f"http://{host}:{port}")) as kube:
-        seen.stream = Stream(kube, PODS, None, seen, page=server.page)
+        seen.stream = Stream(kube, PODS, None, seen, page=server.page, relist=relist)
         task = asyncio.create_task(seen.stream.run())
         try:
             yield seen
@@ -198,6 +199,23 @@ async def test_a_watch_that_the_server_ends_goes_on_from_the_last_event_without_
         await until(lambda: len(server.watches) == 2)
         assert server.watches[1] == str(server.version)
         assert server.lists == 1
+
+
+async def test_events_that_get_lost_count_with_the_next_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "RELIST_SECONDS", 0.1)
+    server = Server()
+    for name in ("changes", "goes"):
+        server.put(name)
+    async with streaming(server, relist=True) as seen:
+        await seen.same()
+        server.put("changes", tell=False)
+        server.put("comes", tell=False)
+        server.remove("goes", tell=False)
+        await asyncio.sleep(0.1)
+        server.end()
+        await seen.same()
+        assert ("DELETED", "goes") in seen.told
+        assert server.lists == 2
 
 
 async def test_a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks() -> None:
