@@ -38,7 +38,8 @@ class Operator:
         folder = f"/apis/multiarch.build/v1alpha1/namespaces/{self._namespace}/multiarchbuilds"
         with (
             Watch(self._target, f"/api/v1/namespaces/{self._namespace}/pods") as watched_pods,
-            Watch(self._target, folder) as watched_builds,
+            # Only its own: what is written late about another contestant's is no answer.
+            Watch(self._target, folder, self._resource) as watched_builds,
         ):
             start = time.time()
             self._target.kubectl("apply", "--namespace", self._namespace, "--filename", "-", stdin=manifest)

@@ -28,10 +28,11 @@ class Event:
 class Watch:
     """One watch, heard by a thread from `with` on."""
 
-    def __init__(self, target: Target, path: str) -> None:
-        """Prepare to watch `path`, such as /api/v1/namespaces/default/pods."""
+    def __init__(self, target: Target, path: str, name: str = "") -> None:
+        """Prepare to watch `path`, such as /api/v1/namespaces/default/pods; with `name` only that object."""
         self._target = target
-        self._command = ["kubectl", "get", "--raw", f"{path}?watch=true"]
+        one = f"&fieldSelector=metadata.name%3D{name}" if name else ""
+        self._command = ["kubectl", "get", "--raw", f"{path}?watch=true{one}"]
         self._events: list[Event] = []
         self._ended = False
         self._news = threading.Condition()
