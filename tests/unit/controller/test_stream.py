@@ -86,7 +86,7 @@ class Server:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for happens in a server
             await asyncio.sleep(0.002)
 
@@ -145,12 +145,18 @@ async def streaming(server: Server, *, relist: bool = False) -> AsyncIterator[Se
             await runner.cleanup()
 
 
+@pytest.fixture(scope="module")
+def silence() -> float:
+    """Seconds of silence that no busy machine takes for an answer of the server here."""
+    return 0.2 * slowness()
+
+
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def hurry(monkeypatch: pytest.MonkeyPatch, silence: float) -> None:
     """Seconds become hundredths of a second."""
     for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "STABLE_SECONDS", "UNREADY_SECONDS"):
         monkeypatch.setattr(stream, name, getattr(stream, name) / 100)
-    monkeypatch.setattr(stream, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "SILENCE_SECONDS", silence)
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
