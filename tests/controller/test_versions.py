@@ -16,12 +16,18 @@ from multiarchbuild.api.crd import NAME, crd
 from multiarchbuild.controller.kube import FIELD_MANAGER
 from multiarchbuild.plan.children import Pod, Role
 from tests.faults.rig import campaign
-from tests.faults.rig.api import Object
+from tests.faults.rig.api import ApiError, Object
 from tests.faults.rig.campaign import Rig
 from tests.faults.rig.kubelet import Behaviour, Hang, Place
 from tests.faults.rig.proxy import Script
 from tests.faults.rig.scenarios import BUILDS, SCENARIOS, Case, manifest
-from tests.support.versions import FUTURE, changed_definition, next_definition, one_behind
+from tests.support.versions import (
+    FUTURE,
+    changed_definition,
+    definition_with_old_words,
+    next_definition,
+    one_behind,
+)
 
 from .conftest import eventually
 
@@ -259,3 +265,33 @@ async def test_a_definition_that_is_older_than_the_operator_makes_no_difference(
     await before.annotate(rebuild_requested_at="2026-01-31T12:00:00Z")
     await before.until(before.ended(2))
     assert (await cluster.stored(before))["status"]["run"]["platforms"][0]["pushed"]
+
+
+async def test_what_is_stored_in_words_of_before_is_built(cluster: Cluster) -> None:
+    await cluster.define(definition_with_old_words())
+    where = {"name": "token", "key": "token"}
+    plain = await cluster.build("plain", cache={"mode": "disabled"})
+    secret = await cluster.build("secret", cache={}, build={"secrets": [{"id": "npm", "secretRef": where}]})
+    for case in (plain, secret):
+        await case.until(case.ended())
+        assert case.results == [("Succeeded", "Succeeded")], "an operator is ahead of its definition"
+    await cluster.define(crd())
+    stored = (await cluster.stored(plain))["spec"]
+    words = (stored["cache"]["mode"], stored["attestations"]["provenance"], stored["build"]["network"])
+    assert words == ("disabled", "min", "default")
+    with pytest.raises(ApiError, match="Unsupported value"):
+        await cluster.rig.api.create(BUILDS.format(cluster.namespace), cluster.manifest("new", cache={"mode": "max"}))
+
+    # The API server keeps what nobody changes, in spec and when status is written.
+    await plain.edit(retries=3)
+    await plain.annotate(rebuild_requested_at="2026-01-31T12:00:00Z")
+    await plain.until(plain.ended(2))
+    assert plain.results == [("Succeeded", "Succeeded")] * 2
+    published = secret.status["image"]
+    # As an upgrade does it. A watch from before shows the object by the definition of before.
+    await cluster.rig.shared.crash()
+    await secret.until(says(secret, reason="InvalidSpec"))
+    assert "It was called secretRef until now" in ready(secret)["message"]
+    assert secret.status["image"] == published
+    await secret.edit(build={"secrets": [{"id": "npm", "secretKeyRef": where}]})
+    await secret.until(says(secret, status="True"))

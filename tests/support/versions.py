@@ -62,3 +62,26 @@ def nodes(schema: Schema) -> Iterator[Schema]:
     for inside in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
         if isinstance(inside, dict):
             yield from nodes(inside)
+
+
+def definition_with_old_words() -> Schema:
+    """Return the definition before names and values changed for `v1beta1`."""
+    return changed_definition(_with_old_words, "spec")
+
+
+def _with_old_words(schema: Schema) -> Schema:
+    schema = copy.deepcopy(schema)
+    fields = schema["properties"]
+    for part, name in (("cache", "mode"), ("attestations", "provenance"), ("build", "network")):
+        node = fields[part]["properties"][name]
+        node |= {"enum": [*map(str.lower, node["enum"]), *node["enum"]], "default": node["default"].lower()}
+        if "default" in fields[part]:
+            fields[part]["default"] = _lower(fields[part]["default"], name)
+    secret = fields["build"]["properties"]["secrets"]["items"]
+    secret["properties"]["secretRef"] = secret["properties"].pop("secretKeyRef")
+    secret["required"] = ["id", "secretRef"]
+    return schema
+
+
+def _lower(default: Schema, name: str) -> Schema:
+    return {key: value.lower() if key == name else value for key, value in default.items()}
