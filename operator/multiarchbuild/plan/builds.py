@@ -253,7 +253,9 @@ def _without_node(
     choice = _choose(context, run, builder)
     if choice.placement.slug != pod.placement:
         # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
-        return _start(context, run, builder, entry, source, entry.attempt)
+        moved = _start(context, run, builder, entry, source, entry.attempt)
+        # Where that one is refused, this one may still get a node.
+        return moved if moved.actions else replace(moved, actions=actions)
     reason, message = choice.reason, choice.message
     if reason is Reason.PENDING and pod.unschedulable:
         reason, message = Reason.UNSCHEDULABLE, pod.unschedulable

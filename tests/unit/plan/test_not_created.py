@@ -7,10 +7,10 @@ import pytest
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Phase, PlatformStatus, Result, RunStatus
 from multiarchbuild.plan.actions import EnsureInputs, StartBuild
-from multiarchbuild.plan.children import Role
+from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.identity import MAX_NAME, alternatives, inputs_name
 from multiarchbuild.plan.not_created import ASK_AGAIN, NotCreated, child
-from tests.unit.plan.world import GIT, POLLED, World, kstatus, manifest
+from tests.unit.plan.world import GIT, POLLED, World, kstatus, manifest, node
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
 
@@ -66,6 +66,27 @@ def test_a_pod_that_is_refused_delays_no_other_platform() -> None:
     world.full.clear()
     world.settle()
     assert (entry(world, ARM64).attempt, entry(world, ARM64).reason) == (2, Reason.PENDING)
+
+
+def test_a_pod_whose_successor_is_refused_gets_its_source() -> None:
+    scheduling = {"strategy": "Auto", "nativeWait": "0s"}
+    world = World(manifest(source=GIT, platforms=[AMD64, ARM64], scheduling=scheduling))
+    world.nodes = (node("amd64", labels={"multiarch.build/qemu-arm64": "true"}),)
+    world.settle()
+    emulated = pod_from(world.pod(platform=ARM64)).name
+    world.nodes += (node("arm64"),)
+    world.full.add("Pod")
+    world.succeed_all(Role.RESOLVE)
+    world.settle()
+    refused = entry(world, ARM64)
+    assert (refused.pod, refused.reason) == (emulated, Reason.POD_REJECTED)
+    assert pod_from(world.pods[emulated]).source_annotation
+    world.succeed_all(Role.BUILD)
+    world.full.clear()
+    world.settle()
+    world.succeed_all(Role.PUBLISH)
+    world.settle()
+    assert run_of(world).result is Result.SUCCEEDED
 
 
 def test_what_is_refused_is_told_once() -> None:
