@@ -79,14 +79,14 @@ async def test_what_can_never_be_created_is_invalid(kube: Kube, namespace: str) 
 async def test_status_is_ours_as_a_whole(kube: Kube, kubectl: Kubectl, namespace: str) -> None:
     kubectl("create", "-f", "-", stdin=build(namespace))
     identity = await identity_of(kube, namespace)
-    answer = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1, "duration": "3s"})
+    answer = await kube.apply_status(BUILDS, identity, {"observedGeneration": 1, "columns": {"duration": "3s"}})
     first = await kube.get(BUILDS, namespace, "app")
-    assert first["status"]["duration"] == "3s"
+    assert first["status"]["columns"] == {"duration": "3s"}
     assert answer["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     identity["resourceVersion"] = first["metadata"]["resourceVersion"]
     await kube.apply_status(BUILDS, identity, {"observedGeneration": 1})
     second = await kube.get(BUILDS, namespace, "app")
-    assert "duration" not in second["status"], "what is left out goes"
+    assert "columns" not in second["status"], "what is left out goes"
     assert second["spec"] == first["spec"]
 
 

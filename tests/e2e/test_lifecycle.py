@@ -110,7 +110,7 @@ def test_the_policy_refuses_and_lets_builds_wait_for_their_turn(tenant: Tenant) 
     waiting.until(lambda status: "run" in status, why="its turn has come")
 
 
-@pytest.mark.parametrize("provenance", ["min", "max"])
+@pytest.mark.parametrize("provenance", ["Min", "Max"])
 def test_the_same_commit_makes_the_same_index(tenant: Tenant, git_server: GitServer, provenance: str) -> None:
     repository = git_server.repository(f"{tenant.namespace}.git")
     dockerfile = (

@@ -106,7 +106,7 @@ async def _write(stage: Stage, key: tuple[str, str], source: str, written: Writt
     version = owner["metadata"]["resourceVersion"]
     for number in range(each["patch multiarchbuilds/status"]):
         status = copy.copy(written.status)
-        status["duration"] = f"{number}s"
+        status["columns"] = status.get("columns", {}) | {"duration": f"{number}s"}
         document = {
             "apiVersion": "multiarch.build/v1alpha1",
             "kind": "MultiArchBuild",

@@ -46,7 +46,7 @@ def compared(app: Pod, last: LastImage) -> Resolved:
     return outcome
 
 
-@pytest.mark.parametrize("provenance", ["min", "max"])
+@pytest.mark.parametrize("provenance", ["Min", "Max"])
 @pytest.mark.parametrize("reproducible", [False, True])
 def test_what_was_made_from_the_same_is_found_unchanged(pod: Pods, provenance: str, *, reproducible: bool) -> None:
     dockerfile = "FROM busybox:1.36 AS a\nRUN true\nFROM scratch\nCOPY --from=a /bin/true /\n"
