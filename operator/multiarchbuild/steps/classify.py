@@ -108,6 +108,8 @@ class Builder:
     """Whether its isolation knows user and group ids up to 65535 only."""
     wrong_base: str = ""
     """What is wrong with the platform of an image that the build took, or empty."""
+    on_volume: bool = False
+    """Whether buildkitd keeps its state on a volume that outlives the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +502,12 @@ def _added(failed: _Failed) -> _Found | None:
 
 def _infrastructure(failed: _Failed) -> _Found | None:
     error = failed.error
+    if _DISK_FULL.search(error.text) and failed.builder.on_volume:
+        return _Found(
+            Reason.CACHE_VOLUME_FAILED,
+            "The volume of the cache is full: set a larger cache.volume.size. The next try has no volume, and this one "
+            "is deleted: the next run gets a new one.",
+        )
     if _DISK_FULL.search(error.text):
         return _Found(Reason.STEP_FAILED, "The node's disk is full; free space on it, or build on another node.")
     if _NOT_PERMITTED.search(error.text) and _MOUNTING.search(error.cause):
