@@ -100,6 +100,7 @@ def corrupt(tenant: Tenant, claim: str) -> None:
     spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
     tenant.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "vandal"}, "spec": spec})
     tenant.kubectl("wait", "pod/vandal", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    tenant.kubectl("delete", "pod", "vandal")
 
 
 def test_what_buildkitd_can_not_read_costs_one_try_and_the_next_run_begins_anew(tenant: Tenant, volumes: str) -> None:

@@ -194,9 +194,11 @@ def _after(context: Context, status: Status, before: tuple[Action, ...]) -> tupl
     built_together = (each.platforms for each in builds.builders(build.spec))
     claims_gone = tuple(claims.deletions(build, policy, context.claims, built_together, status.run))
     stay = kept.staying(pods, status.run, build, nodes=context.nodes, policy=policy, now=now)
-    stay -= claims.held(pods, context.claims, claims_gone)
+    held = claims.held(pods, context.claims, claims_gone)
+    stay -= held
     looks = status.source, status.base_images
-    gone = tuple(retention.deletions(pods, context.config_maps, status.run, status.history, looks, now=now, stay=stay))
+    unneeded = retention.deletions(pods, context.config_maps, status.run, status.history, looks, now=now, stay=stay)
+    gone = tuple(dict.fromkeys([*unneeded, *retention.ended(pods, held)]))
     marks = tuple(kept.marks(pods, status.run, stay, now=now))
     resizes = tuple(kept.requests(pods, stay, marks, before, policy))
     records = recorded.to_keep(build, status.run, pods, context.config_maps)

@@ -457,8 +457,8 @@ class World:
         self.release_claims()
 
     def release_claims(self) -> None:
-        """Let claims go that are deleted, and that no pod has any more."""
-        held = {pod.claim for pod in map(pod_from, self.pods.values()) if pod.phase not in {"Succeeded", "Failed"}}
+        """Let claims go that are deleted, and that no pod which has a node names any more, be it one that has ended."""
+        held = {pod.claim for pod in map(pod_from, self.pods.values()) if pod.node}
         for name in [name for name, claim in self.claims.items() if "deletionTimestamp" in claim["metadata"]]:
             if name not in held:
                 del self.claims[name]
