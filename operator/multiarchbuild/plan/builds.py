@@ -289,6 +289,8 @@ def _without_node(
             return _start(context, run, builder, entry, source, entry.attempt)
         actions = (*actions, *grant.actions)  # somebody has deleted it before it was used
     reason, message = choice.reason, choice.message
+    if entry.volume is CacheVolumeUse.REFUSED and entry.reason is reason:
+        message = entry.message  # why it has none
     if reason is Reason.PENDING and pod.unschedulable:
         reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
     patience = context.build.spec.scheduling.pending_timeout
