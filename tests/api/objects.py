@@ -94,7 +94,6 @@ FULL: Object = {
         "import": False,
         "expire": "1h",
         "identity": _AWS,
-        "volume": {"size": "20Gi", "storageClassName": "fast"},
     },
     "scheduling": {
         "strategy": "Native",

@@ -77,7 +77,6 @@ class Reason(OpenEnum):
     BUILDER_EVICTED = "BuilderEvicted"
     BUILDER_OUT_OF_MEMORY = "BuilderOutOfMemory"
     IMAGE_PULL_FAILED = "ImagePullFailed"
-    CACHE_VOLUME_FAILED = "CacheVolumeFailed"
     STEP_FAILED = "StepFailed"
 
     @property
@@ -136,7 +135,6 @@ _RETRYABLE = frozenset(
         Reason.BUILDER_EVICTED,
         Reason.BUILDER_OUT_OF_MEMORY,
         Reason.IMAGE_PULL_FAILED,
-        Reason.CACHE_VOLUME_FAILED,
         Reason.STEP_FAILED,
     }
 )
