@@ -119,7 +119,8 @@ async def test_what_it_writes_itself_wakes_it_for_nothing(
     kubectl("label", "pod", "app-g1", "-n", namespace, "example.com/note=hello")
     kubectl("create", "-f", "-", stdin=build(namespace, "next"))
     await ready(kube, namespace, "next", reason="Building")
-    assert running.metric("mab_reconcile_duration_seconds_count") <= looks + 2
+    # Not by how much it grows: a look counts when it has ended, which may be after what it has written is seen.
+    assert running.metric("mab_reconcile_duration_seconds_count") <= 4, "nor for what concerns neither"
     assert running.metric("mab_queue_depth") == 0
 
 

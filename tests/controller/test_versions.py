@@ -195,11 +195,14 @@ async def test_a_value_that_only_a_newer_operator_knows_asks_for_one(cluster: Cl
         assert f"scheduling.strategy ('{FUTURE}')" in condition["message"]
         assert case.status["observedGeneration"] == case.build["metadata"]["generation"]
     assert (done.status["image"], done.results) == (published, [("Succeeded", "Succeeded")]), "nothing is lost"
-    writes = {case.name: cluster.status_writes(case) for case in (done, never)}
-    other = await cluster.build("other")
-    await other.until(other.ended())
-    assert other.results == [("Succeeded", "Succeeded")], "no other build is affected"
-    assert {case.name: cluster.status_writes(case) for case in (done, never)} == writes
+    counted = []
+    # The first one gives the log of requests time: a status is seen before its write is logged.
+    for name in ("other", "another"):
+        other = await cluster.build(name)
+        await other.until(other.ended())
+        assert other.results == [("Succeeded", "Succeeded")], "no other build is affected"
+        counted.append([cluster.status_writes(case) for case in (done, never)])
+    assert counted[0] == counted[1]
     for case in (done, never):
         await case.edit(scheduling={"strategy": "Auto"})
         await case.until(says(case, status="True"))
