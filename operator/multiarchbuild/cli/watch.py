@@ -20,7 +20,6 @@ _PATIENCE: Final = 60.0
 _PAUSE: Final = 1.0
 """Seconds between two tries."""
 _MOMENT: Final = 0.2
-_GONE: Final = 410
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,12 @@ def watch(
                 yield from (Change("SEEN", entry) for entry in present.values())
                 version = listed["metadata"]["resourceVersion"]
             for kind, entry in _stream(cluster, path, selectors, version):
-                patience.renew()
                 if kind == "ERROR":
-                    version = "" if entry.get("code") == _GONE else version
+                    # Most of them say that the version is too old (410), of none is it known that it is not.
+                    version = ""
+                    patience.wait(UnreachableError(f"the watch ended: {entry.get('message') or entry}"))
                     break
+                patience.renew()
                 version = entry["metadata"]["resourceVersion"]
                 if kind == "BOOKMARK":
                     continue
