@@ -101,6 +101,8 @@ pictures: venv ## The pictures in docs/images, made anew by a real browser and a
 	@$(PY) -m tests.ui.pictures docs/images
 
 # What takes long and says so comes first; then each test is a line when it ends.
+# Whether a change may be merged must not depend on chance: examples are drawn anew by `make check`, here they are the same.
+test: export HYPOTHESIS_PROFILE = repeatable
 .PHONY: test
 test: check install test-programs ## Everything: check, then the tests on a real cluster; RERUNS=0 takes no second try
 	@pytest -v -n 2 --dist=loadgroup --durations=20 -raR --reruns 1 --reruns-delay 5 --max-suite-reruns $(or $(RERUNS),4) \

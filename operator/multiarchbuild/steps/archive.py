@@ -123,12 +123,24 @@ def _kind(file: BinaryIO) -> str:
     """Return the format of an archive by its beginning: `tar` where it is of none that has a magic."""
     head = file.read(_BLOCK)
     file.seek(0)
+    found = next((kind for kind, magic in _MAGIC.items() if magic.match(head)), "tar")
+    # A tar has its magic not at the beginning, where the name of a file stands, which may look like anything.
+    return "tar" if _is_header(head) else found
+
+
+def _is_header(head: bytes) -> bool:
+    """Whether this is the first header of a tar, whose name looks like the beginning of something else.
+
+    Its checksum is not enough: tarfile takes an empty one for 0, which is what the bytes of some compressed data add
+    up to, for those of gzip depending on the second in which they were made.
+    """
+    if head[257:262] != b"ustar":
+        return False
     try:
-        # A tar has its magic not at the beginning, where the name of a file stands, which may look like anything.
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
-        return next((kind for kind, magic in _MAGIC.items() if magic.match(head)), "tar")
-    return "tar"
+        return False
+    return True
 
 
 def _untar(file: BinaryIO, tree: Tree, budget: _Budget) -> Iterator[float]:

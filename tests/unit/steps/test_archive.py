@@ -296,6 +296,19 @@ def test_whatever_a_tar_holds_it_is_unpacked_inside_or_refused(
 # What a format may begin with
 
 
+def test_what_adds_up_to_the_checksum_of_a_tar_by_chance_is_none(tmp_path: Path) -> None:
+    """A gzip was one in some seconds, because its header has the time: a checksum that is not there is read as 0."""
+    content = gzip.compress(tar(tmp_path / "a", entry("a", size=900_000), mode="w:").read_bytes(), mtime=0)
+    # With a name (RFC 1952, section 2.3), of which each byte moves the sum by one.
+    packed = bytearray(content[:3] + b"\x08" + content[4:10] + b"x" * 12 + b"\0" + content[10:])
+    name = iter(range(10, 22))
+    while total := tarfile.calc_chksums(bytes(packed[:512]))[1]:  # type: ignore[attr-defined]
+        packed[next(name)] = (ord("x") - max(-7, min(total, 119))) % 256
+    assert tarfile.TarInfo.frombuf(bytes(packed[:512]), "utf-8", "surrogateescape"), "it passes for the header of a tar"
+    (tmp_path / "b").write_bytes(packed)
+    assert unpack(tmp_path / "b", tmp_path / "context", "it") == TIME
+
+
 @pytest.mark.parametrize("name", ["BZh91AY&SY", "BZ", "PK\x03\x04", "\x1f\x8b\x08", "P*M\x18x", "(\xb5", "\xfd7zXZ"])
 def test_a_tar_is_a_tar_whatever_its_first_file_is_called(tmp_path: Path, name: str) -> None:
     made = tar(tmp_path / "a", entry(name), mode="w:")
