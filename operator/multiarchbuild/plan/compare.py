@@ -8,7 +8,7 @@ from multiarchbuild.api.record import BuilderRecord, BuildRecord, StepRecord, Wh
 
 _POSITION = re.compile(r"^\[(?P<stage>(?:[^\]\s]+ )?)\d+/\d+\] ")
 """`[stage-1 2/5] `: another instruction in front of it moves a step, and changes nothing about it."""
-_BASE = re.compile(r"^\[[^\]]*\d+/\d+\] FROM (?P<image>[^\s@]+)(?:@(?P<digest>\S+))?")
+_BASE = re.compile(r"^\[(?:[^\]]*[^\]\d])?\d+/\d+\] FROM (?P<image>[^\s@]+)(?:@(?P<digest>\S+))?")
 _LEAST = 0.5
 """Seconds below which nobody asks why."""
 _MOST = 5

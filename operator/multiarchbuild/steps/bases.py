@@ -17,7 +17,7 @@ from multiarchbuild.api.platforms import Platform
 from .progress import Progress
 
 _PULLED = re.compile(
-    r"^(?:(?P<context>\[context [^\]]+\]) |\[[^\]]*\d+/\d+\] FROM |FROM )"
+    r"^(?:(?P<context>\[context [^\]]+\]) |\[(?:[^\]]*[^\]\d])?\d+/\d+\] FROM |FROM )"
     r"(?P<image>[^\s@]+)(?:@(?P<digest>sha256:[0-9a-f]{64}))?$"
 )
 """Name of a step that pulls: of FROM, of COPY --from=IMAGE, of a named context (which need not have a digest)."""

@@ -38,12 +38,13 @@ _MISSING_FILE = re.compile(
     r'^(?:failed to compute cache key: )?(?:failed to calculate checksum of ref \S+|lstat): ?"?(?P<path>/[^":]*)"?: '
     r"(?:not found|no such file or directory)$"
 )
-_OWNER = re.compile(r"[Cc]hown .*: invalid argument\b")
+_OWNER = re.compile(r"[Cc]hown ")
+_NO_OWNER = re.compile(r": invalid argument\b")
 
 # Images and registries.
 _PULLS = re.compile(
     r"^(?:\[(?:[^\]]* )?internal\] load metadata for |\[context [^\]]+\] (?:load metadata for )?|"
-    r"resolve image config for docker-image://|docker-image://|\[[^\]]*\d+/\d+\] FROM )(?P<image>\S+)"
+    r"resolve image config for docker-image://|docker-image://|\[(?:[^\]]*[^\]\d])?\d+/\d+\] FROM )(?P<image>\S+)"
 )
 _FRONTEND = re.compile(r"^(?:resolve image config for )?docker-image://(?P<image>\S+)")
 _SBOM = re.compile(
@@ -306,13 +307,18 @@ def _file(failed: _Failed) -> _Found | None:
             Reason.BUILD_FAILED,
             f"{failed.step} failed: the source has no {match['path']!r} (a .dockerignore may leave it out).",
         )
-    if _OWNER.search(failed.error.cause):
+    if any(_refuses_owner(line) for line in failed.error.cause.split("\n")):
         return _Found(
             Reason.BUILD_FAILED,
             f"{failed.step} failed: {failed.said}. User and group ids above 65535 need isolation Privileged in the "
             "operator's policy.",
         )
     return None
+
+
+def _refuses_owner(line: str) -> bool:
+    chown = _OWNER.search(line)
+    return chown is not None and _NO_OWNER.search(line, chown.end()) is not None
 
 
 # --- Registries and other servers.

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.source import GitSource
 
+from .build_error import clip
 from .errors import FOR_ALL, StepError, certificate_error
 
 _REF_UNKNOWN = (
@@ -69,6 +70,9 @@ _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
 _CLONE = re.compile(r"^fatal: clone of '(?P<url>.*)' into submodule path '(?P<path>.*)' failed$")
 _GIVEN_UP = re.compile(r"^Failed to clone '(?P<path>.*)' a second time, aborting$")
 _SUBMODULE = re.compile(r"(?<!recurse into )submodule path '(?P<path>[^'\n]*)'")
+_LINES = 1000
+_LINE = 2048
+"""Characters of a line that are looked at: a server writes lines as long as it likes."""
 _OUTER = re.compile(r"^(Failed to clone '.*'|fatal: Failed to recurse into submodule path '.*'|fatal: clone of '.*)")
 _NO_URL = re.compile(r"no url found for submodule path|no submodule mapping found in \.gitmodules for path")
 _COMMIT = re.compile(
@@ -109,6 +113,7 @@ class _Subject:
 def failure(source: GitSource, arguments: Sequence[str], said: str, *, code: int, folder: Path) -> StepError:
     """Return how a step fails whose `git <arguments>`, run in `folder`, ended with `code` and printed `said`."""
     command = f"git {arguments[0]}"
+    said = "\n".join(clip(line, _LINE) for line in said.splitlines()[-_LINES:])
     subject = _subject(source, arguments[0], said, folder)
     text, last = subject.text, subject.last or f"{command} ended with exit code {code}"
     if code < 0:

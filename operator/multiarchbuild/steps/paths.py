@@ -5,11 +5,12 @@ Flux's artifacts are told apart in the same way, and a change that is taken back
 """
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from multiarchbuild.api.source import Paths
+
+from .path_patterns import PathPatterns
 
 _CHUNK = 1 << 20
 _LINKS = ("120000 ", "link ")
@@ -38,27 +39,11 @@ class _Matcher:
 
     def __init__(self, paths: Paths, always: Collection[str]) -> None:
         self._always = always
-        self._include, self._exclude = (_any_of(patterns) for patterns in (paths.include, paths.exclude))
+        self._include = PathPatterns(paths.include or ("**",))
+        self._exclude = PathPatterns(paths.exclude)
 
     def __call__(self, path: str) -> bool:
-        if path in self._always:
-            return True
-        included = self._include is None or self._include.match(path)
-        return bool(included) and not (self._exclude and self._exclude.match(path))
-
-
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return what matches the paths that one of `patterns` names, and all that is below them."""
-    if not patterns:
-        return None
-    return re.compile("|".join(f"(?:{_translate(pattern)})" for pattern in patterns), re.DOTALL)
-
-
-def _translate(pattern: str) -> str:
-    meaning = ""
-    for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
-        meaning += {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
-    return rf"{meaning}(?:/.*)?\Z"
+        return path in self._always or (self._include.fits(path) and not self._exclude.fits(path))
 
 
 def in_folder(folder: Path) -> Iterator[tuple[str, str]]:

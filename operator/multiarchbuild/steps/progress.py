@@ -21,7 +21,7 @@ _TAIL_WIDTH = 1024
 """Characters of a line in the tail, its last: a step may print megabytes without a line break."""
 _LINE_BYTES = 64 << 10
 """Output without a line break is taken for a line at this length: it is memory."""
-_INSTRUCTION = re.compile(r"^\[(?!internal\])[^\]]*\d+/\d+\] (?!FROM )")
+_INSTRUCTION = re.compile(r"^\[(?!internal\])(?:[^\]]*[^\]\d])?\d+/\d+\] (?!FROM )")
 """Name of a step that an instruction of the Dockerfile made; FROM is a pull, not a step that a cache could spare."""
 _QUIET = ("transferring ", "resolve ", "sha256:", "extracting ", "preparing ", "writing ")
 """Statuses that only say that something moves."""

@@ -130,3 +130,10 @@ def test_a_refusal_costs_five_writes_of_status_in_five_minutes(
         world.advance(5)
     assert 1 <= writes <= 5
     assert world.asked <= children * 300 / REFUSED_SECONDS
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("word", ["a" * 400_000, "a1" * 200_000, "1" * 400_000], ids=lambda word: word[:2])
+def test_an_answer_may_be_of_one_long_word(word: str) -> None:
+    refusals = Refusals(lambda: 0.0)
+    assert refusals.refused("pod", f"denied {word}") == f"denied {word}"

@@ -155,6 +155,19 @@ def test_patterns(pattern: str, subject: str, *, fits: bool) -> None:
     assert Pattern(pattern).matches(subject, namespace="a") is fits
 
 
+@given(st.text("ab*", max_size=8), st.text("ab\n", max_size=8))
+def test_a_star_stands_for_any_characters(pattern: str, subject: str) -> None:
+    meaning = ".*".join(map(re.escape, pattern.split("*")))
+    assert Pattern(pattern).matches(subject) == (re.fullmatch(meaning, subject) is not None)
+
+
+@pytest.mark.timeout(60)
+def test_no_pattern_and_no_subject_take_long() -> None:
+    assert not Pattern("*a" * 127).matches("a" * 126)
+    assert not Pattern(f"{'*a' * 100}*b").matches("a" * 200 + "c")
+    assert Pattern("*a" * 127).matches("ba" * 127)
+
+
 @given(st.text("ab*{}.", max_size=8), st.text("ab.", max_size=8))
 def test_a_star_is_the_only_thing_that_matches_more_than_itself(pattern: str, subject: str) -> None:
     expected = pattern == subject if "*" not in pattern else None

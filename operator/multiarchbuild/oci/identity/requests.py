@@ -16,6 +16,8 @@ from multiarchbuild.oci.http import Answer, ask
 _TRANSIENT = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _TOKENS = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]*|[A-Za-z0-9+/=_-]{80,}")
 """What may be a token: no message quotes one."""
+_LOOKED_AT = 4096
+"""Characters in which tokens are looked for."""
 
 
 def form(http: urllib3.PoolManager, url: str, fields: Mapping[str, str]) -> Answer:
@@ -82,11 +84,11 @@ def said_by(body: str) -> str:
     try:
         found = json.loads(body)
     except ValueError:
-        parts = [html.unescape(each) for each in re.findall(r"<(?:Code|Message)>(.*?)</", body, re.DOTALL)]
+        parts = [html.unescape(each) for each in re.findall(r"<(?:Code|Message)>([^<]*)</", body)]
         said = ": ".join(parts) if parts else body if not body.lstrip().startswith("<") else ""
     else:
         said = _said(found)
-    return _TOKENS.sub("…", " ".join(said.split()))[:400]
+    return _TOKENS.sub("…", " ".join(said.split())[:_LOOKED_AT])[:400]
 
 
 def _said(found: Any) -> str:
