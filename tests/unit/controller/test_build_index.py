@@ -148,3 +148,29 @@ def test_who_is_built_from_a_build_is_woken_when_it_publishes_and_nobody_else() 
     assert woken.taken() == []
     made.seen("DELETED", published)
     assert woken.taken() == ["middle", "top"], "also who may be in a cycle no longer"
+
+
+def test_builds_of_one_name_in_two_namespaces_do_not_wake_each_others_children() -> None:
+    def of(namespace: str, name: str, *parents: str, version: int = 1, uid: str = "") -> dict[str, Any]:
+        document = build(name, version)
+        document["metadata"] |= {"namespace": namespace, "uid": uid or f"{namespace}-{name}"}
+        document["spec"]["output"]["image"] = f"registry.example.com/{namespace}/{name}"
+        document["spec"]["build"] = {"contexts": {each: f"multiarchbuild://{each}" for each in parents}}
+        return document
+
+    woken: list[Key] = []
+    made = BuildIndex(Concurrency(), woken.append)
+    for namespace in ("a", "b"):
+        made.seen("ADDED", of(namespace, "base"))
+        made.seen("ADDED", of(namespace, "app", "base"))
+    woken.clear()
+    made.seen("DELETED", of("a", "base"))
+    assert woken == [Key("a", "app")]
+    made.seen("DELETED", of("a", "app", "base"))
+    woken.clear()
+    made.seen("DELETED", of("b", "base"))
+    assert woken == [Key("b", "app")], "what is gone in one namespace is not forgotten in the other"
+    woken.clear()
+    made.seen("ADDED", of("b", "app", "base", version=9, uid="made anew"))
+    made.seen("ADDED", of("b", "base", version=10))
+    assert woken == [Key("b", "app")], "nor of a build that was made anew"
