@@ -116,7 +116,7 @@ def _from_file(arguments: argparse.Namespace) -> Prepared:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except OSError as error:
         raise UsageError(f"cannot read {arguments.file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{arguments.file} is not YAML: {error}") from error
     if len(documents) != 1 or not _is_build(documents[0]):
         raise UsageError(f"{arguments.file} must hold one {KIND} of {GROUP}/{VERSION} with a name, and nothing else")

@@ -6,14 +6,14 @@ output); https://github.com/containers/image/blob/main/docs/containers-auth.json
 and skopeo, which have the same format.
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.oci.credentials import Credentials, InvalidConfigError, Keychain
 from multiarchbuild.oci.names import DOCKER_HUB, Repository, canonical_host
 
@@ -50,9 +50,11 @@ class DockerConfig:
             return cls(path)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: it is not JSON, which is UTF-8") from error
         try:
             keychain = Keychain.load([text])
-            document = json.loads(text)
+            document = parse_object(text, str(path))
         except InvalidConfigError as error:
             raise UsageError(f"{path}: {error}") from error
         helpers = document.get("credHelpers") or {}
@@ -141,7 +143,7 @@ def _paths() -> Iterator[Path]:
 
 def _read(answer: str, program: str) -> Credentials:
     try:
-        document: Any = json.loads(answer)
+        document = parse_object(answer, "the answer")
         user, secret = document["Username"], document["Secret"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"the credential helper {program} did not answer with user and secret") from error

@@ -1,6 +1,5 @@
 """What a registry has: the index, the image of each platform, what attests to them."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.text import Text
 
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.api.record import MEDIA_TYPE, BuildRecord
 from multiarchbuild.oci import referrers, signing
 from multiarchbuild.oci.client import Client
@@ -200,8 +200,8 @@ def _image(platform: str, manifest: Manifest, attestations: tuple[Attestation, .
 def _with_layers(client: Client, image: Image) -> Image:
     manifest = client.get(image.digest).content
     made_by: list[str] = []
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        history = json.loads(client.small_blob(manifest["config"]["digest"])).get("history", ())
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        history = parse_object(client.small_blob(manifest["config"]["digest"]), "the configuration").get("history", ())
         made_by = [str(entry.get("created_by", "")) for entry in history if not entry.get("empty_layer")]
     parts = tuple(
         Layer(str(layer["digest"]), size_of(layer), made)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from jsonpath import JSONPathEnvironment, JSONPathError
 
+from multiarchbuild.api.foreign import parse_json
+
 from .errors import UsageError
 
 _TOKEN: Final = re.compile(r"""\{(?P<inside>(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^{}"'])*)\}|(?P<text>[^{}]+)""")
@@ -111,7 +113,7 @@ def _segments(rest: str, path: str) -> Iterator[str]:
 
 def _literal(text: str) -> str:
     try:
-        return str(json.loads(f'"{text[1:-1]}"' if text[0] == "'" else text))
+        return str(parse_json(f'"{text[1:-1]}"' if text[0] == "'" else text, "the text"))
     except ValueError as error:
         raise UsageError(f"--output jsonpath: {text} is not a string: {error}") from error
 

@@ -13,6 +13,7 @@ from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError
 
+from multiarchbuild.api.foreign import NonsenseError, parse_object
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
 from multiarchbuild.oci.http import cause
 
@@ -140,12 +141,11 @@ class Cluster:
         """Return the JSON object that the API server answers."""
         response = self.stream(method, path, query=query, body=body, content_type=content_type, timeout=self._timeout)
         try:
-            answer = json.loads(response.data)
-        except ValueError as error:
-            raise UnreachableError(f"{method} /{path}: the answer is not a JSON object") from error
+            return parse_object(response.data, "the answer", largest=None)
+        except NonsenseError as error:
+            raise UnreachableError(f"{method} /{path}: {error}") from error
         except HTTPError as error:
             raise UnreachableError(f"the API server does not answer: {cause(error)}") from error
-        return dict(answer)
 
     def stream(
         self,
@@ -217,8 +217,8 @@ def _plugin_errors() -> Iterator[list[str]]:
 def _refused(status: int, content: bytes) -> CliError:
     """Return the error for an answer outside 2xx, in the API server's own words (`metav1.Status`)."""
     try:
-        message = str(json.loads(content)["message"])
-    except (ValueError, KeyError, TypeError):
+        message = str(parse_object(content, "the answer")["message"])
+    except (ValueError, KeyError):
         message = content.decode(errors="replace").strip()[:500]
     if status == 404 and message.startswith(("404 page", "the server could not find")):  # noqa: PLR2004
         return RefusedError(f"the cluster has no {KIND}: is the operator installed? ({message})")

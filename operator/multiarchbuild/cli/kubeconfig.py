@@ -81,7 +81,7 @@ class Access:
                     found.contexts.setdefault(str(entry["name"]), dict(entry["context"]))
                 for entry in document.get("users") or ():
                     found.users.setdefault(str(entry["name"]), dict(entry.get("user") or {}))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
                 raise UsageError(f"{path} is not a kubeconfig: {error}") from error
         return found
 

@@ -1,6 +1,5 @@
 """Lists and watches, and the logs of containers, each as one stream that survives a broken connection."""
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Final, Literal
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from multiarchbuild.api.foreign import NonsenseError, parse_object
 from multiarchbuild.plan.children import STEP_CONTAINER
 
 from .errors import NotFoundError, UnreachableError
@@ -100,10 +100,12 @@ def _stream(
     response = cluster.stream("GET", path, query=query, timeout=timeout)
     try:
         for line in _lines(response):
-            change = json.loads(line)
+            change = parse_object(line, "the event", largest=None)
             yield change["type"], change["object"]
     except HTTPError as error:
         raise UnreachableError(f"the watch broke off: {error}") from error
+    except NonsenseError as error:
+        raise UnreachableError(f"the watch of the API server: {error}") from error
     finally:
         response.close()
 

@@ -25,6 +25,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from yarl import URL
 
+from multiarchbuild.api.foreign import NonsenseError, parse_object
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
 from multiarchbuild.oci.proxies import Proxies
 from multiarchbuild.plan.children import STEP_CONTAINER, Requests
@@ -490,10 +491,10 @@ def _proxy(configuration: Configuration) -> str | None:
 def _status(payload: bytes) -> dict[str, Any]:
     """Return the object in an answer, empty where a proxy on the way has sent something else."""
     try:
-        answer = json.loads(payload)
-    except ValueError:
+        # Of any size, and not looked through: it is the API server's, and there is much of it.
+        return parse_object(payload, "the answer", largest=None, deepest=None)
+    except NonsenseError:
         return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -28,7 +28,7 @@ def load_policy(path: Path | None) -> Policy:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: is not valid YAML: {error}") from error
     if data is None:
         return Policy()

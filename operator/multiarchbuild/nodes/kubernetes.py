@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import urllib3
 
+from multiarchbuild.api.foreign import NonsenseError, parse_object
+
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -58,8 +60,8 @@ class Api:
         if answer.status == 404:  # noqa: PLR2004 - HTTP
             return None
         try:
-            result = dict(answer.json())
-        except ValueError:
+            result = parse_object(answer.data, "the answer", largest=None)
+        except NonsenseError:
             result = {}
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
             raise ApiError(str(result.get("message") or f"{method} {path}: HTTP {answer.status}"))

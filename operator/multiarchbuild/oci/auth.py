@@ -4,7 +4,6 @@ Source: https://distribution.github.io/distribution/spec/auth/token/ and …/oau
 header, in which a registry may offer several ways.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from http import HTTPStatus
 from urllib.parse import urlencode
 
 import urllib3
+
+from multiarchbuild.api.foreign import parse_object
 
 from .credentials import Credentials
 from .errors import DeniedError, RefusedError
@@ -25,6 +26,7 @@ _TOKEN = re.compile(r"[!-~]+")
 _CLIENT_ID = "multiarchbuild"
 _SECONDS = 60
 """How long a token is good for of which its server does not say it (distribution's token spec, `expires_in`)."""
+_LONGEST = 10 * 365 * 24 * 3600
 
 
 @dataclass(slots=True)
@@ -140,11 +142,11 @@ def _read(answer: Answer, realm: str) -> Token:
     if answer.status != HTTPStatus.OK:
         raise RefusedError(f"the token server {realm} answered {answer.status}")
     try:
-        document = json.loads(answer.body)
+        document = parse_object(answer.body, f"the answer of {realm}")
         token = str(document.get("token") or document["access_token"])
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise RefusedError(f"the token server {realm} sent no token") from error
     if not _TOKEN.fullmatch(token):
         raise RefusedError(f"the token server {realm} sent a token that no header can hold")
     seconds = document.get("expires_in")
-    return Token(token, seconds if isinstance(seconds, int) and seconds > 0 else _SECONDS)
+    return Token(token, min(seconds, _LONGEST) if isinstance(seconds, int) and seconds > 0 else _SECONDS)

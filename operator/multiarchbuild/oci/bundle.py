@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from multiarchbuild.api.foreign import parse_object
+
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 """Of a bundle, and artifactType of the manifest that attaches one."""
 SIGN_PREDICATE: Final = "https://sigstore.dev/cosign/sign/v1"
@@ -68,10 +70,10 @@ def seal(payload: bytes, key: Key) -> bytes:
 def opened(bundle: bytes, key: Key) -> bytes | None:
     """Return the statement in a bundle that `key` has signed, or None: it is another's, or malformed."""
     try:
-        envelope = json.loads(bundle)["dsseEnvelope"]
+        envelope = parse_object(bundle, "the bundle")["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
-    except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
+    except (ValueError, KeyError, TypeError, binascii.Error):
         return None
     message = pre_authentication(payload)
     return payload if any(key.has_signed(message, signature) for signature in signatures) else None

@@ -1,6 +1,5 @@
 """The distribution API of one repository: manifests in raw bytes, and whether these credentials may push."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
+
+from multiarchbuild.api.foreign import NonsenseError, parse_object
 
 from .auth import Authenticator, challenges
 from .credentials import Credentials
@@ -358,18 +359,17 @@ class Client:
 def _said(body: bytes) -> str:
     """Return the messages in an error body (distribution spec, "Error Codes"), or nothing."""
     try:
-        errors = json.loads(body)["errors"]
+        errors = parse_object(body, "the answer")["errors"]
         return "; ".join(str(entry.get("message") or entry["code"]) for entry in errors)[:500]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        return parse_object(body, "the answer")
+    except NonsenseError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _join(url: str, location: str) -> str:

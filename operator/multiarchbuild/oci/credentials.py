@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from multiarchbuild.api.foreign import NonsenseError, parse_json
+
 from .names import DOCKER_HUB, Repository, canonical_host
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
@@ -194,8 +196,9 @@ def _labels(host: str) -> tuple[list[str], str]:
 
 def _document(text: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text, "the file")
+    except NonsenseError as error:
+        # Without the words of the parser, which may quote it.
         raise InvalidConfigError("it is not JSON") from error
     if not isinstance(document, dict):
         raise InvalidConfigError("it is not a docker config file, which is an object with `auths`")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.api.platforms import Platform
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -56,15 +57,9 @@ class Manifest:
         """Its JSON.
 
         Raises:
-            ValueError: the bytes are not a JSON object.
+            ValueError: the bytes are not a JSON object, see `parse_object`.
         """
-        try:
-            content = json.loads(self.raw)
-        except RecursionError as error:
-            raise ValueError(f"{self.digest} is nested too deeply") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{self.digest} is not a JSON object")  # noqa: TRY004 - as json.loads
-        return content
+        return parse_object(self.raw, self.digest)
 
 
 @dataclass(frozen=True, slots=True)

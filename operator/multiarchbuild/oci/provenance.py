@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from multiarchbuild.api.foreign import parse_object
+
 from .http import LIMIT
 from .index import Descriptor, Manifest, digest_of
 
@@ -102,13 +104,13 @@ def rewrite(manifest: Manifest, blobs: Mapping[str, bytes]) -> Rewritten:
 def settled(statement: bytes) -> bytes:
     """Return an in-toto statement without what is of one build alone; what is no provenance, byte for byte."""
     try:
-        document = json.loads(statement)
+        document = parse_object(statement, "the statement")
         paths = _VOLATILE.get(document["predicateType"], ())
         removed = [_remove(document, path) for path in paths]
         if not any(removed):
             return statement
         return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return statement
 
 
@@ -122,7 +124,7 @@ def _described(descriptor: Descriptor, blob: bytes) -> Descriptor:
 
 
 def _with_diff_ids(config: bytes, named: Mapping[str, str]) -> bytes:
-    document = json.loads(config)
+    document = parse_object(config, f"the configuration {digest_of(config)}")
     # The blobs are not compressed: what names them is also the digest of their content.
     diff_ids = [named.get(name, name) for name in document["rootfs"]["diff_ids"]]
     rootfs = {**document["rootfs"], "diff_ids": diff_ids}

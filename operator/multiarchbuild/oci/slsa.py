@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from multiarchbuild.api.foreign import parse_object
+
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "https://multiarch.build/build-types/image/v1"
 """What externalParameters and internalParameters mean; docs/attestations.md describes it."""
@@ -61,9 +63,9 @@ def says_the_same(statement: bytes, other: bytes) -> bool:
 
 def _without_run(statement: bytes) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(statement)
+        document = parse_object(statement, "the statement")
         document["predicate"]["runDetails"].pop("metadata", None)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     return document
 
@@ -81,22 +83,22 @@ def distinct(dependencies: Iterable[Dependency]) -> Iterator[Dependency]:
 def is_provenance(statement: bytes) -> bool:
     """Return whether this is provenance of SLSA v1 or v0.2 that says what an image was made from, be it nothing."""
     try:
-        predicate = json.loads(statement)["predicate"]
+        predicate = parse_object(statement, "the statement")["predicate"]
         found = predicate["materials"] if "materials" in predicate else predicate["buildDefinition"].get(_MADE_FROM, [])
         return isinstance(found, list)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def materials(statement: bytes) -> list[Dependency]:
     """Return what BuildKit says that an image was made from, in its provenance of SLSA v1 or v0.2."""
     try:
-        document = json.loads(statement)
+        document = parse_object(statement, "the statement")
         predicate = document["predicate"]
         entries = predicate.get("materials") or predicate["buildDefinition"]["resolvedDependencies"]
         return [
             {"uri": str(entry["uri"]), "digest": {str(kind): str(value) for kind, value in entry["digest"].items()}}
             for entry in entries
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []

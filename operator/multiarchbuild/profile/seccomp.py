@@ -9,6 +9,8 @@ import json
 from importlib.resources import files
 from typing import Any, Final
 
+from multiarchbuild.api.foreign import parse_object
+
 NEEDED: Final = (
     "chroot",
     "clone",
@@ -48,7 +50,7 @@ ARCHITECTURES: Final = {
 
 def profile(machine: str) -> dict[str, Any]:
     """Return the OCI profile for nodes of this machine."""
-    default = json.loads(files(__package__).joinpath("default.json").read_text(encoding="ascii"))
+    default = parse_object(files(__package__).joinpath("default.json").read_text(encoding="ascii"), "default.json")
     conditional = [
         {"names": [rule["name"]], "action": "SCMP_ACT_ALLOW", "args": rule["args"]} for rule in default["conditional"]
     ]

@@ -5,13 +5,13 @@ BuildKit takes an image that was pushed as a plain manifest for every platform, 
 amd64. What an image is for is read from buildkitd's content store, which has the very bytes that the build used.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from multiarchbuild.api import limits
+from multiarchbuild.api.foreign import NonsenseError, parse_object
 from multiarchbuild.api.platforms import Platform
 
 from .progress import Progress
@@ -128,7 +128,6 @@ def _parse(platform: str) -> Platform | None:
 
 def _read(raw: bytes | None) -> Mapping[str, Any]:
     try:
-        document = json.loads(raw) if raw else {}
-    except ValueError:
+        return parse_object(raw, "the image") if raw else {}
+    except NonsenseError:
         return {}
-    return document if isinstance(document, dict) else {}

@@ -1,6 +1,5 @@
 """The build step: one or more platforms with the buildkitd beside it, pushed by digest."""
 
-import json
 import platform as machine
 import subprocess
 import threading
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.requests import LastImage
@@ -123,7 +123,7 @@ def build(mounts: Mounts, request: Request) -> Built:
             raise classify(spec, progress, builder)
         if wrong is not None:
             raise StepError(Reason.BASE_IMAGE_NOT_FOUND, f"{wrong}.")
-    digest = json.loads(metadata_file.read_bytes())["containerimage.digest"]
+    digest = parse_object(metadata_file.read_bytes(), "buildctl's metadata", largest=None)["containerimage.digest"]
     say(f"{progress.cache.hits} of {progress.cache.total} steps were cached")
     with ThreadPoolExecutor(1) as threads:
         stored = threads.submit(store, mounts, keychain, facts.record(progress))

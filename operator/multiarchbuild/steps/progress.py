@@ -5,7 +5,6 @@ https://github.com/moby/buildkit/blob/v0.32.2/client/graph.go
 """
 
 import base64
-import json
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from multiarchbuild.api.foreign import NonsenseError, parse_json
 from multiarchbuild.api.progress import StepCount
 from multiarchbuild.api.results import CacheUse
 
@@ -21,6 +21,8 @@ _TAIL_WIDTH = 1024
 """Characters of a line in the tail, its last: a step may print megabytes without a line break."""
 _LINE_BYTES = 64 << 10
 """Output without a line break is taken for a line at this length: it is memory."""
+_LONGEST = 64 << 20
+"""Characters of a line of rawjson: a message of gRPC has 16 MiB at most."""
 _INSTRUCTION = re.compile(r"^\[(?!internal\])(?:[^\]]*[^\]\d])?\d+/\d+\] (?!FROM )")
 """Name of a step that an instruction of the Dockerfile made; FROM is a pull, not a step that a cache could spare."""
 _QUIET = ("transferring ", "resolve ", "sha256:", "extracting ", "preparing ", "writing ")
@@ -123,8 +125,8 @@ class Progress:
     def feed(self, line: str) -> Iterator[str]:
         """Take one line of buildctl's standard error; yield the lines of the log that it makes."""
         try:
-            status = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+            status = parse_json(line, "the line", largest=_LONGEST) if line.startswith("{") else None
+        except NonsenseError:
             status = None
         if not isinstance(status, dict):
             self.said.append(line)

@@ -3,7 +3,6 @@
 On request it is no index but the manifest of the only image.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from multiarchbuild.api import mounts as paths
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.api.formats import Format
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
@@ -179,8 +179,16 @@ def _windows_config(registry: Client, pushed: Manifest, platform: Platform) -> M
     """Return the config of an image for Windows that was pushed without an index, which would name the version."""
     if platform.os != "windows" or "config" not in pushed.content:
         return None
-    config = json.loads(registry.small_blob(pushed.content["config"]["digest"]))
-    return config if isinstance(config, dict) else None
+    return _config(registry, pushed.content["config"]["digest"])
+
+
+def _config(registry: Client, digest: str) -> Mapping[str, Any]:
+    """Return the configuration of an image.
+
+    Raises:
+        NonsenseError: a frontend or a base image made something else of it.
+    """
+    return parse_object(registry.small_blob(digest), f"the image's configuration {digest}")
 
 
 def _fetch(registry: Client, platform: Platform, digest: str, *, spec: Spec) -> _Fetched:
@@ -208,7 +216,7 @@ def _fetch(registry: Client, platform: Platform, digest: str, *, spec: Spec) -> 
 
 def _check_platform(registry: Client, platform: Platform, config: str) -> None:
     """Raise StepError where an image's own configuration says another platform than the index is to."""
-    said = json.loads(registry.small_blob(config))
+    said = _config(registry, config)
     os, architecture, variant = (said.get(name, "") for name in ("os", "architecture", "variant"))
     if (os, architecture) != (platform.os, platform.architecture) or (variant and variant > platform.variant != ""):
         own = "/".join(filter(None, (os, architecture, variant)))

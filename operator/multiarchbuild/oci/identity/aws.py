@@ -52,7 +52,7 @@ def login(exchange: Exchange) -> Exchanged:
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise RefusedError(f"{urlsplit(url).netloc} sent no authorizationToken") from error
     user, _, password = decoded.partition(":")
-    return Exchanged(Credentials(user, password), int(left) if left > 0 else _LIFE)
+    return Exchanged(Credentials(user, password), int(min(left, _LIFE)) if left > 0 else _LIFE)
 
 
 def _assume_role(exchange: Exchange, url: str) -> Keys:

@@ -5,10 +5,10 @@ https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md (POST /oauth2/exchange)
 """
 
 import base64
-import json
 import time
 from urllib.parse import quote
 
+from multiarchbuild.api.foreign import parse_object
 from multiarchbuild.oci.credentials import Credentials
 
 from . import Exchange, Exchanged, requests
@@ -47,7 +47,7 @@ def _seconds_left(token: str) -> int:
     """Return how long a JSON web token is good for; an hour where it does not say it."""
     try:
         claims = token.split(".")[1]
-        expires = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
-        return max(int(expires - time.time()), 1)
+        document = parse_object(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)), "the token")
+        return min(max(int(document["exp"] - time.time()), 1), requests.LONGEST)
     except (IndexError, KeyError, TypeError, ValueError):
         return _LIFE

@@ -1,7 +1,6 @@
 """One request to a provider, and what it says where it refuses."""
 
 import html
-import json
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,12 +9,15 @@ from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
+from multiarchbuild.api.foreign import NonsenseError, parse_json, parse_object
 from multiarchbuild.oci.errors import DeniedError, RefusedError
 from multiarchbuild.oci.http import Answer, ask
 
 _TRANSIENT = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _TOKENS = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]*|[A-Za-z0-9+/=_-]{80,}")
 """What may be a token: no message quotes one."""
+LONGEST = 10 * 365 * 24 * 3600
+"""Seconds that a login is believed to be good for at most."""
 _LOOKED_AT = 4096
 """Characters in which tokens are looked for."""
 
@@ -51,12 +53,9 @@ def document(answer: Answer) -> dict[str, Any]:
         RefusedError: there is none.
     """
     try:
-        found = json.loads(answer.body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise RefusedError(f"{urlsplit(answer.url).netloc} sent something else than an object in JSON")
-    return found
+        return parse_object(answer.body, f"the answer of {urlsplit(answer.url).netloc}")
+    except NonsenseError as error:
+        raise RefusedError(str(error)) from error
 
 
 def text(found: Mapping[str, Any], name: str, url: str) -> str:
@@ -74,7 +73,7 @@ def text(found: Mapping[str, Any], name: str, url: str) -> str:
 def seconds(found: Mapping[str, Any], name: str, otherwise: int) -> int:
     """Return how long something is good for, `otherwise` where the answer does not say it."""
     try:
-        return max(int(found[name]), 1)
+        return min(max(int(found[name]), 1), LONGEST)
     except (KeyError, TypeError, ValueError):
         return otherwise
 
@@ -82,8 +81,8 @@ def seconds(found: Mapping[str, Any], name: str, otherwise: int) -> int:
 def said_by(body: str) -> str:
     """Return what a provider says in a body of JSON or XML, without anything that may be a token."""
     try:
-        found = json.loads(body)
-    except ValueError:
+        found = parse_json(body, "the answer")
+    except NonsenseError:
         parts = [html.unescape(each) for each in re.findall(r"<(?:Code|Message)>([^<]*)</", body)]
         said = ": ".join(parts) if parts else body if not body.lstrip().startswith("<") else ""
     else:
