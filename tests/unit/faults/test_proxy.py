@@ -33,7 +33,6 @@ class Server:
             await response.prepare(request)
             for event in self.events:
                 await response.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
-                await asyncio.sleep(0.01)
             await asyncio.sleep(1)
             return response
         if request.method == "GET":
@@ -57,7 +56,7 @@ async def proxied(*injections: Injection, key: str = "one") -> AsyncIterator[tup
     await runner.cleanup()
 
 
-async def ask(proxy: Proxy, method: str = "GET", path: str = POD, seconds: float = 0.5) -> tuple[int, Any]:
+async def ask(proxy: Proxy, method: str = "GET", path: str = POD, seconds: float = 60) -> tuple[int, Any]:
     """Return status and body of an answer."""
     timeout = aiohttp.ClientTimeout(total=seconds)
     async with (
@@ -112,7 +111,7 @@ async def test_a_request_without_an_answer_was_performed_or_not(fault: Fault, pe
     async with proxied(Injection(fault, 0)) as (proxy, server, script):
         script.kill = kill
         with pytest.raises((aiohttp.ClientError, TimeoutError)):
-            await ask(proxy, "POST")
+            await ask(proxy, "POST", seconds=3)
         assert server.writes == performed
         assert bool(killed) is fault.kills
         assert (await ask(proxy, "POST"))[0] == 201

@@ -275,9 +275,9 @@ def test_a_line_of_megabytes_costs_neither_memory_nor_time() -> None:
         list(progress.feed(rawjson(logs=[{"vertex": "d", "data": data, "timestamp": "2026-01-01T00:00:01Z"}])))
     failed = {"digest": "d", "name": "[2/2] RUN x", "error": 'process "x" did not complete successfully: exit code: 1'}
     list(progress.feed(rawjson(vertexes=[failed])))
-    began = time.monotonic()
+    began = time.process_time()
     error = classify(spec(), progress)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert error.reason is Reason.BUILD_FAILED
     assert "the end" in error.log_tail
     assert len(error.log_tail) <= 3000
