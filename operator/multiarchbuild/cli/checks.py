@@ -187,6 +187,7 @@ def platforms(facts: Facts) -> Iterator[Finding]:
             )
             yield Finding(check, Level.WARNING, message, remedy)
         else:
+            remedy = "see why: kubectl get nodes; kubectl describe nodes"
             yield Finding(check, Level.MISSING, "no Linux node is ready", remedy)
 
 
