@@ -121,7 +121,7 @@ def _of_run(run: RunStatus, *, current: bool, note: str, retried_at: datetime | 
     _, reason, message = _succeeded(run)
     match run.result:
         case None if reason is Reason.POD_REJECTED:
-            kind = ConditionType.RECONCILING if frees_itself(message) else ConditionType.STALLED
+            kind = ConditionType.RECONCILING if _frees_itself(run) else ConditionType.STALLED
             return _unready("False", kind, reason, message)
         case None:
             ready, *beside = _unready("Unknown", ConditionType.RECONCILING, reason, message)
@@ -140,6 +140,16 @@ def _of_run(run: RunStatus, *, current: bool, note: str, retried_at: datetime | 
             return (ConditionType.READY, "False", reason, said), (kind, "True", why_so, said)
         case _:
             return ((ConditionType.READY, "Unknown", reason, message),)
+
+
+def _frees_itself(run: RunStatus) -> bool:
+    """Return whether what is refused finds room without anybody's action.
+
+    The run's own message may have been cut before it says so: what others have failed for may come first.
+    """
+    steps = (run.resolve, *run.platforms, run.publish)
+    refused = (step.message for step in steps if step is not None and step.reason is Reason.POD_REJECTED)
+    return any(frees_itself(message or "") for message in (run.message, *refused))
 
 
 def _succeeded(run: RunStatus) -> tuple[_Truth, Reason, str]:

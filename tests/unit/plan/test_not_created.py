@@ -68,6 +68,21 @@ def test_a_pod_that_is_refused_delays_no_other_platform() -> None:
     assert (entry(world, ARM64).attempt, entry(world, ARM64).reason) == (2, Reason.PENDING)
 
 
+@pytest.mark.parametrize("words", ["it broke", "\x1b" * 4096])
+def test_a_full_quota_stalls_no_run_however_much_is_said_of_another_platform(words: str) -> None:
+    world = World(manifest(retries=1))
+    world.settle()
+    world.fail(world.pod(platform=AMD64), Reason.BUILD_FAILED, words)
+    world.fail(world.pod(platform=ARM64), Reason.REGISTRY_ERROR)
+    world.settle()
+    world.advance(5)
+    world.full.add("Pod")
+    world.settle()
+    assert entry(world, ARM64).reason is Reason.POD_REJECTED
+    assert condition(world, "Reconciling") == ("True", Reason.POD_REJECTED)
+    assert condition(world, "Stalled") == ("", "")
+
+
 def test_a_pod_whose_successor_is_refused_gets_its_source() -> None:
     scheduling = {"strategy": "Auto", "nativeWait": "0s"}
     world = World(manifest(source=GIT, platforms=[AMD64, ARM64], scheduling=scheduling))
