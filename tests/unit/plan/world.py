@@ -2,10 +2,12 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from multiarchbuild.api.mounts import IDLE_ANNOTATION, REQUEST_ANNOTATION
@@ -226,7 +228,7 @@ class World:
     @property
     def build(self) -> MultiArchBuild:
         """The object as the API server has it now."""
-        return MultiArchBuild.model_validate(self.resource)
+        return _parsed(json.dumps(self.resource))
 
     @property
     def status(self) -> Status:
@@ -246,7 +248,7 @@ class World:
     @property
     def seen_build(self) -> MultiArchBuild:
         """The object as the operator has seen it."""
-        return MultiArchBuild.model_validate(self.views.resource) if self.views else self.build
+        return _parsed(json.dumps(self.views.resource)) if self.views else self.build
 
     def decide_with(self, not_created: NotCreated) -> Decision:
         """Decide as if the API server had not created these."""
@@ -637,6 +639,11 @@ class World:
     def annotate(self, key: str, value: str) -> None:
         """Annotate the object."""
         self.resource["metadata"]["annotations"][key] = value
+
+
+@lru_cache(maxsize=16)
+def _parsed(resource: str) -> MultiArchBuild:
+    return MultiArchBuild.model_validate(json.loads(resource))
 
 
 def log_of(pod: Pod) -> str:
