@@ -135,10 +135,17 @@ def _account(build: MultiArchBuild, tenant: Tenant) -> Iterator[_Finding]:
 
 
 def _secrets(build: MultiArchBuild, tenant: Tenant) -> Iterator[_Finding]:
-    namespace = build.metadata.namespace
+    namespace, keys = build.metadata.namespace, tenant.signing.secrets
     for field, secret in secrets(build):
         if not named(tenant.secrets, secret, namespace):
             yield field, f"is {secret}, but {_only(tenant.secrets, namespace)}", "secrets"
+        elif field == _SIGNING_KEY and keys and not named(keys, secret, namespace):
+            yield field, f"is {secret}, but {_only(keys, namespace)}", "signing.secrets"
+        elif field != _SIGNING_KEY and named(keys, secret, namespace):
+            yield field, f"is {secret}, which only output.signing may use", "signing.secrets"
+
+
+_SIGNING_KEY = "output.signing.secretRef.name"
 
 
 def secrets(build: MultiArchBuild) -> Iterator[tuple[str, str]]:
@@ -150,7 +157,7 @@ def secrets(build: MultiArchBuild) -> Iterator[tuple[str, str]]:
         for number, ref in enumerate(destination.secret_refs):
             yield f"output.destinations[{position}].secretRefs[{number}].name", ref.name
     if spec.output.signing:
-        yield "output.signing.secretRef.name", spec.output.signing.secret_ref.name
+        yield _SIGNING_KEY, spec.output.signing.secret_ref.name
     if spec.source.git and spec.source.git.secret_ref:
         yield "source.git.secretRef.name", spec.source.git.secret_ref.name
     if spec.source.http and spec.source.http.secret_ref:

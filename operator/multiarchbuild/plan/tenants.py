@@ -76,6 +76,14 @@ class Nodes(Model):
         return Nodes(node_selector=selector, tolerations=(*self.tolerations, *other.tolerations))
 
 
+class Signing(Nodes):
+    """Nodes that pods with a signing key are kept on, and which Secrets hold such keys."""
+
+    secrets: tuple[KeyPattern, ...] = ()
+    """Patterns of Secrets with signing keys: output.signing names one of these, and nothing else of a build does, so
+    that no key is mounted where a RUN is executed. Without any, output.signing names what `secrets` allows."""
+
+
 class Tenant(Model):
     """What builds of some namespaces may ask for, and what their pods get."""
 
@@ -106,8 +114,8 @@ class Tenant(Model):
     """Instead of volumes of the policy."""
     placement: Nodes = Nodes()
     """Nodes that all pods of these builds are kept on."""
-    signing: Nodes = Nodes()
-    """Nodes that pods with a signing key are kept on besides."""
+    signing: Signing = Signing()
+    """Nodes that pods with a signing key are kept on besides, and Secrets that are for signing alone."""
 
     @field_validator("placement")
     @classmethod

@@ -18,7 +18,7 @@ from multiarchbuild.controller.metrics import Metrics
 from multiarchbuild.plan.pod_policy import Injection, PodMetadata, StepResources, VolumeSizes
 from multiarchbuild.plan.policy import Emulation, Images, Policy, PollingPolicy, RootlessPolicy
 from multiarchbuild.plan.proxy import ProxyPolicy
-from multiarchbuild.plan.tenants import Nodes, Tenant
+from multiarchbuild.plan.tenants import Nodes, Signing, Tenant
 from multiarchbuild.plan.tracing import Tracing
 from multiarchbuild.qemu.architectures import ARCHITECTURES
 
@@ -79,8 +79,8 @@ def test_the_schema_knows_every_field_of_the_policy() -> None:
         assert _names(each) == policy["identities"]["properties"][provider]["properties"].keys()
     tenant = policy["tenants"]["items"]["properties"]
     assert _names(Tenant) == tenant.keys()
-    for field in ("placement", "signing"):
-        assert _names(Nodes) == _resolved(tenant[field])["properties"].keys()
+    for field, kind in (("placement", Nodes), ("signing", Signing)):
+        assert _names(kind) == _resolved(tenant[field])["properties"].keys()
     assert policy["injection"]["enum"] == list(Injection)
 
 

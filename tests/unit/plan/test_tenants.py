@@ -117,6 +117,8 @@ def _check(message: str, expected: str) -> None:
     assert not message or message.endswith(f"{WHO}.")
 
 
+IMAGE = "registry.example.com/team-a/app"
+SIGNED_BY_KEY = {"output": {"image": IMAGE, "signing": {"secretRef": {"name": "key-1"}}}}
 GPU = scheduled(resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 1}})
 
 
@@ -172,6 +174,26 @@ GPU = scheduled(resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia
             {"placement": {"nodeSelector": {"pool": "builds"}}},
             scheduled(nodeSelector={"pool": "web"}),
             "scheduling.nodeSelector[pool] is web, but builds here run on nodes where it is builds (policy: tenants",
+        ),
+        ({"signing": {"secrets": ["key-*"]}}, SIGNED_BY_KEY, ""),
+        (
+            {"signing": {"secrets": ["{namespace}-*"]}},
+            SIGNED_BY_KEY,
+            "is key-1, but builds of namespace team-a may use",
+        ),
+        ({"signing": {"secrets": ["key-*"]}, "secrets": ["own"]}, SIGNED_BY_KEY, "(policy: tenants[0].secrets)"),
+        (
+            {"signing": {"secrets": ["key-*"]}},
+            {"build": {"secrets": [{"id": "a", "secretKeyRef": {"name": "key-1", "key": "cosign.key"}}]}},
+            (
+                "build.secrets[a].secretKeyRef.name is key-1, which only output.signing may use (policy: tenants[0]."
+                "signing.secrets)"
+            ),
+        ),
+        (
+            {"signing": {"secrets": ["key-*"]}},
+            {"build": {"ssh": {"secretRef": {"name": "key-1"}}}},
+            "which only output.si",
         ),
         ({"maxResources": {"nvidia.com/gpu": 1}}, GPU, ""),
         ({"maxResources": {"nvidia.com/gpu": 0}}, GPU, "nvidia.com/gpu is 1, but at most 0 is allowed (policy: maxR"),
