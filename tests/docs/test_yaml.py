@@ -1,7 +1,8 @@
 """Every YAML that README, docs and examples show is understood by what it is meant for.
 
 A block is a manifest unless the word after `yaml` on its fence says otherwise: `spec` is part of a build's spec,
-`status` part of its status, `policy` an operator policy, `values` are the chart's.
+`status` part of its status, `policy` an operator policy, `values` are the chart's, `kyverno` is part of a policy of
+Kyverno.
 """
 
 import json
@@ -82,12 +83,18 @@ def _values(target: Target, _namespace: str, text: str) -> None:
     assert target.run("helm", "template", "release", str(CHART), "--values", "-", stdin=text)
 
 
+def _kyverno(_target: Target, _namespace: str, text: str) -> None:
+    """Kyverno itself is asked in tests/steps/test_verifiers.py."""
+    assert yaml.safe_load(text)["attestors"]
+
+
 CHECKS: dict[str, Callable[[Target, str, str], None]] = {
     "": _manifest,
     "spec": _spec,
     "status": _status,
     "policy": _policy,
     "values": _values,
+    "kyverno": _kyverno,
 }
 
 

@@ -28,12 +28,12 @@ _LAST_UPDATE = "2026-01-31T12:00:00Z"
 
 
 def install_crds(target: Target) -> None:
-    """Install the kinds of Flux that are used here, of the versions that its kustomize-controller asks for.
+    """Install the kinds of Flux that are used here, of the versions of its controllers that are compiled here.
 
     They stay: other tests may use them.
     """
-    controller = pinned("kustomize-controller", f"{_FLUX}/kustomize-controller")
-    sources = pinned("kustomize-controller", f"{_FLUX}/source-controller/api")
+    controller = pinned("sigcheck", f"{_FLUX}/kustomize-controller")
+    sources = pinned("sigcheck", f"{_FLUX}/source-controller")
     modules = {
         "kustomize-controller": controller,
         "source-controller": sources,

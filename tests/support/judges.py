@@ -1,4 +1,4 @@
-"""What other tools make of a build, by their own code: kstatus, Argo CD, cosign, and Podman's policy of signatures."""
+"""What other tools make of a build, by their own code: kstatus, Argo CD, cosign, Podman's policy, Flux and Kyverno."""
 
 import json
 import os
@@ -9,11 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.cluster.build import ensure_programs
 from tests.cluster.layout import cache_directory
 
+from .markdown import ROOT, blocks
+
 Object = Mapping[str, Any]
-ARGOCD_CM = Path(__file__).parents[2] / "examples" / "argocd" / "argocd-cm.yaml"
+ARGOCD_CM = ROOT / "examples" / "argocd" / "argocd-cm.yaml"
 """The settings that users are told to give to Argo CD."""
 
 
@@ -38,15 +42,47 @@ def argocd(objects: Iterable[Object], action: str = "", settings: Path = ARGOCD_
     return _ask([str(program("argocd-lua")), str(settings)], requests)
 
 
+SLSA = "https://slsa.dev/provenance/v1"
+COSIGN = "https://sigstore.dev/cosign/sign/v1"
+VERIFIERS: Mapping[str, set[str]] = {
+    "signature": set(),
+    "bundle": {COSIGN, SLSA},
+    "policy": set(),
+    "flux": set(),
+    "kyverno": set(),
+    "kyverno-bundle": {SLSA},
+    "kyverno-image": {SLSA},
+}
+"""Who verifies images, and the types of statements they tell of one with signed provenance.
+
+* `signature`: `cosign verify` of cosign 2
+* `bundle`: `cosign verify` and `verify-attestation` of cosign 3
+* `policy`: the policy.json of Podman and CRI-O
+* `flux`: `verify` of an OCIRepository
+* `kyverno`, `kyverno-bundle`: `verifyImages` of a ClusterPolicy, of type Cosign and of type SigstoreBundle
+* `kyverno-image`: an ImageValidatingPolicy
+"""
+_HOW_TO_SIGN = ROOT / "docs" / "how-to" / "sign.md"
+
+
 def signed(image: str, key: str, judge: str) -> dict[str, Any]:
     """Return what a verifier says of `host/name@sha256:…`: `error`, how many it has `verified`, and their `predicates`.
 
-    `key` is the public one (PEM); `judge` is `signature` (`cosign verify` of cosign 2), `bundle` (`cosign verify` and
-    `verify-attestation` of cosign 3) or `policy` (policy.json of Podman and CRI-O, which demands the key).
+    `key` is the public one (PEM), which the judge, one of `VERIFIERS`, demands. Kyverno is told what users are told.
     """
+    policies = _policies_of_kyverno()
+    keys, attestor = policies["keys"], policies["attestor"]
+    attestor["cosign"]["key"]["data"] = key
+    question = {"judge": judge, "image": image, "key": key, "keys": keys, "attestor": attestor}
     with tempfile.TemporaryDirectory() as folder:
-        (answer,) = _ask([str(program("sigcheck"))], [{"judge": judge, "image": image, "key": key, "folder": folder}])
+        (answer,) = _ask([str(program("sigcheck"))], [{**question, "folder": folder}])
     return answer
+
+
+def _policies_of_kyverno() -> dict[str, Any]:
+    """Return what the documentation says of the key in a ClusterPolicy, and in an ImageValidatingPolicy."""
+    rule, policy = (yaml.safe_load(block.text) for block in blocks(_HOW_TO_SIGN) if block.label == "kyverno")
+    return {"keys": rule["attestors"][0]["entries"][0]["keys"], "attestor": policy["attestors"][0]}
 
 
 def _ask(argv: list[str], questions: Iterable[Object]) -> list[dict[str, Any]]:

@@ -14,10 +14,11 @@ from tests.support.crds import await_established
 
 from .artifacts import tar
 from .git import GitServer
-from .go_modules import crds
+from .go_modules import crds, pinned
 from .tenant import Tenant
 
-MODULE, VERSION = "github.com/fluxcd/source-controller", "v1.9.1"
+MODULE = "github.com/fluxcd/source-controller"
+VERSION = pinned("sigcheck", MODULE)
 GROUP_VERSION = "source.toolkit.fluxcd.io/v1"
 PLURALS = ("buckets", "externalartifacts", "gitrepositories", "ocirepositories")
 CRDS = tuple(f"crd/{plural}.source.toolkit.fluxcd.io" for plural in PLURALS)

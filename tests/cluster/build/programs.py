@@ -134,17 +134,18 @@ PROGRAMS: tuple[Program, ...] = (
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", optional=True),
     Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", optional=True),
     Program("promcheck", "promcheck", "localcluster/promcheck", optional=True),
-    # What verifies signatures: cosign's library and containers/image's.
+    # What verifies signatures: the libraries of cosign, containers/image, Flux and Kyverno.
     Program(
         "sigcheck",
         "sigcheck",
-        "localcluster/sigcheck",
+        "github.com/fluxcd/source-controller/sigcheck",
         tags=("containers_image_openpgp", "exclude_graphdriver_btrfs", "exclude_graphdriver_devicemapper"),
         optional=True,
     ),
     # GitOps tools, for the tests that let them judge a build.
     Program("kstatus", "kstatus", "localcluster/kstatus", optional=True),
-    Program("kustomize-controller", "kustomize-controller", "github.com/fluxcd/kustomize-controller", optional=True),
+    # Of the module of sigcheck: in the same versions, most of what both need is compiled once.
+    Program("kustomize-controller", "sigcheck", "github.com/fluxcd/kustomize-controller", optional=True),
     Program("argocd-lua", "argocd", "localcluster/argocd", optional=True),
 )
 
@@ -163,7 +164,7 @@ class ProgramStore:
         """Return where the program is, or will be once it is built."""
         module = MODULES / program.module
         go_mod = (module / "go.mod").read_text()
-        sources = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))]
+        sources = [module / "go.mod", module / "go.sum", *sorted(module.glob("*.go")), *sorted(module.glob("*/**/*.*"))]
         key = content_key(
             [
                 self._go.version,
