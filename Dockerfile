@@ -16,6 +16,11 @@ RUN case "$TARGETARCH" in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; *) 
 COPY operator/multiarchbuild /packages/multiarchbuild
 # Compiled here, natively: the root filesystem of the pods is read-only, and a step's start counts.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /packages
+# So is the standard library, which the image of Python leaves as text: each start of a step would compile it again.
+RUN stdlib=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') && mkdir /compiled \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+        -x '(site|dist)-packages|/(ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo)/' "$stdlib" \
+    && find "$stdlib" -name __pycache__ -not -path '*-packages/*' -print0 | tar -c --null -T - | tar -x -C /compiled
 
 FROM moby/buildkit:${BUILDKIT}-rootless${BUILDKIT_DIGEST} AS buildkit
 
@@ -46,6 +51,7 @@ RUN apt-get update -q && apt-get install -qy --no-install-recommends git git-lfs
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt \
     && echo 'multiarchbuild:x:1000:1000::/nonexistent:/usr/sbin/nologin' >> /etc/passwd
 COPY --from=buildkit /usr/bin/buildctl /usr/bin/buildctl
+COPY --from=packages /compiled /
 COPY --from=packages /packages /opt/multiarchbuild
 ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000

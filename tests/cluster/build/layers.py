@@ -155,8 +155,8 @@ class Workshop:
                 _add_trust(writer)
             case Special.BUSYBOX_APPLETS:
                 self._add_applets(recipe, work, writer)
-            case Special.PYTHON_MODULES:
-                self._add_python_modules(recipe, work, writer)
+            case Special.PIP:
+                self._add_pip(recipe, work, writer)
 
     def _add_node_module(self, module: NodeModule, work: Path, writer: LayerWriter) -> None:
         if shutil.which("npm") is None:
@@ -183,7 +183,7 @@ class Workshop:
         for applet in sorted(set(listed.split()) - {"busybox"}):
             writer.symlink(f"usr/bin/{applet}", "busybox")
 
-    def _add_python_modules(self, recipe: LayerRecipe, work: Path, writer: LayerWriter) -> None:
+    def _add_pip(self, recipe: LayerRecipe, work: Path, writer: LayerWriter) -> None:
         tree = self._unpacked(recipe, work)
         python: list[str | Path] = ["chroot", tree, "/usr/bin/python3"]
         # pip reads its authorities even when it fetches nothing.
@@ -192,13 +192,9 @@ class Workshop:
         # Not Debian's package of pip: pip cannot upgrade that one.
         wheels = ["--no-index", "--find-links=/usr/share/python-wheels", "--no-compile", "--break-system-packages"]
         pip_in_wheel = next(tree.glob("usr/share/python-wheels/pip-*.whl")).relative_to(tree)
-        self._commands.run("python modules", [*python, f"/{pip_in_wheel}/pip", "install", *wheels, "pip"])
-        # Compiled files that do not record the source's time stay the same, and valid, in every image.
-        compiler = ["compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
-        modules = ["/usr/lib/python3", "/usr/lib/python3.13", "/usr/local/lib/python3.13"]
-        self._commands.run("python modules", [*python, "-m", *compiler, *modules])
-        for path in sorted((*tree.glob("usr/lib/python3*/**/*.pyc"), *tree.glob("usr/local/**/*"))):
-            if path.is_file():
+        self._commands.run("pip", [*python, f"/{pip_in_wheel}/pip", "install", *wheels, "pip"])
+        for path in sorted(tree.glob("usr/local/**/*")):
+            if path.is_file() and path.suffix != ".pyc":
                 mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
                 writer.file(str(path.relative_to(tree)), path, mode=mode)
 

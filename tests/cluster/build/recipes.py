@@ -66,7 +66,7 @@ class Special(enum.Enum):
 
     TRUST = "the certificate authorities that this machine trusts"
     BUSYBOX_APPLETS = "a link for each command that busybox has"
-    PYTHON_MODULES = "pip, and all of Python's modules compiled so that containers do not each compile their own"
+    PIP = "pip; no module is compiled, as in the image of Docker Hub"
 
 
 Entry = Directory | Text | Link | ProgramFile | NodeModule | Special
@@ -194,7 +194,7 @@ PYTHON = LayerRecipe(
     packages=("python3", "python3-venv"),
     without=("ca-certificates", "openssl"),
     exclude=("usr/lib/python3*/EXTERNALLY-MANAGED",),
-    entries=(Link("usr/local/bin/python", "../../bin/python3"), Special.PYTHON_MODULES),
+    entries=(Link("usr/local/bin/python", "../../bin/python3"), Special.PIP),
 )
 BUILDKIT = LayerRecipe(
     "buildkit",
