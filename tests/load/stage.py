@@ -23,7 +23,7 @@ from .logs import endpoint
 from .objects import ALL_BUILDS, BUILDS, ready
 from .operator import Operator, prepare
 
-_SECONDS: Final = {"start": (0.3, 1.0), "end": (2.0, 6.0), "delete": (0.1, 0.5)}
+_SECONDS: Final = {"start": (0.3, 1.0), "end": (2.0, 6.0), "push": (0.3, 1.0), "delete": (0.1, 0.5)}
 """How long what a kubelet does takes: pods start within a second, steps run for some."""
 AT_ONCE: Final = 16
 """Requests of the load itself at a time."""

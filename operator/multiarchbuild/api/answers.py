@@ -6,6 +6,10 @@ What a build that failed has recorded (`api.record`) comes before it, compressed
 
     multiarch.build/record <nonce> <request> <number>/<of how many> <zlib, base64>
 
+Before that, a builder tells when nothing of the Dockerfile is left to do and its image is being pushed:
+
+    multiarch.build/state <nonce> <request> exporting
+
 The nonce is random, in the environment of the step's container and nowhere else, so that nothing that a build prints
 can be taken for an answer. The termination message says the same, stays the truth, and is all that is left when the
 log cannot be followed.
@@ -24,11 +28,14 @@ REQUEST_ENV: Final = "MAB_REQUEST"
 """Environment variable of the step with the name of what it is asked for: that of its pod."""
 TAKEN: Final = '{"taken":true}'
 """Message by which a kept builder says that it has begun with a request."""
+EXPORTING: Final = "exporting"
+"""What a builder says when its image is being pushed. It is no answer: an older operator would take it for the last."""
 MAX_LINE: Final = 8192
 """Bytes of the longest answer, above 4096 of the message and what is before it; a longer line is no answer."""
 MAX_RECORD: Final = 384 * 1024
 """Bytes of the longest record, unpacked."""
 _MARKER: Final = "multiarch.build/answer"
+_STATE: Final = "multiarch.build/state"
 _RECORD: Final = "multiarch.build/record"
 _MAX_PIECES: Final = 64
 """256 KiB in all: a record that compresses so badly is not kept."""
@@ -37,17 +44,18 @@ _PIECE: Final = 4000
 _RECORD_LINE: Final = re.compile(
     r"multiarch\.build/record ([0-9a-f]{32}) ([a-z0-9.-]{1,253}) (\d{1,3})/(\d{1,3}) ([A-Za-z0-9+/=]+)"
 )
+_STATE_LINE: Final = re.compile(rb"multiarch\.build/state ([0-9a-f]{32}) ([a-z0-9.-]{1,253}) (exporting)")
 _LINE: Final = re.compile(rb"multiarch\.build/answer ([0-9a-f]{32}) ([a-z0-9.-]{1,253}) (\{.*\})")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a step answered."""
+    """What a step answered, or told before."""
 
     request: str
     """To which request."""
     message: str
-    """`results.Termination` as JSON."""
+    """`results.Termination` as JSON, or TAKEN or EXPORTING."""
 
 
 def answer_line(nonce: str, request: str, message: bytes) -> str:
@@ -55,9 +63,14 @@ def answer_line(nonce: str, request: str, message: bytes) -> str:
     return f"{_MARKER} {nonce} {request} {message.decode()}"
 
 
+def exporting_line(nonce: str, request: str) -> str:
+    """Return the line, without its end, by which a builder tells that its image is being pushed."""
+    return f"{_STATE} {nonce} {request} {EXPORTING}"
+
+
 def is_answer(line: str) -> bool:
     """Return whether a line of a log is for the operator, and not for people."""
-    return line.startswith((_MARKER + " ", _RECORD + " "))
+    return line.startswith((_MARKER + " ", _STATE + " ", _RECORD + " "))
 
 
 class LinesOfRun:
@@ -159,6 +172,7 @@ class AnswerReader:
         for line in lines:
             if self._nonce in line and len(line) <= MAX_LINE:
                 self.lines(line.decode(errors="replace"))
-            match = _LINE.fullmatch(line) if self._nonce in line and len(line) <= MAX_LINE else None
+            read = self._nonce in line and len(line) <= MAX_LINE
+            match = (_LINE.fullmatch(line) or _STATE_LINE.fullmatch(line)) if read else None
             if match and match[1] == self._nonce:
                 yield Answer(match[2].decode(), match[3].decode(errors="replace"))

@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from multiarchbuild.api.answers import NONCE_ENV, TAKEN, AnswerReader, RecordReader
+from multiarchbuild.api.answers import EXPORTING, NONCE_ENV, TAKEN, AnswerReader, RecordReader
 from multiarchbuild.api.results import Built, Published, Resolved, load
 from multiarchbuild.plan.children import STEP_CONTAINER, Pod
 
@@ -52,6 +52,8 @@ class _Followed:
     answer: str = ""
     taken: bool = False
     """Whether the step has said that it has begun."""
+    exporting: bool = False
+    """Whether it has said that its image is being pushed."""
 
 
 class Answers:
@@ -79,7 +81,13 @@ class Answers:
             if uid not in self._followed:
                 self._follow(key, pod)
         return tuple(
-            replace(pod, answer=followed.answer, taken=followed.taken, record=self._record_of(pod))
+            replace(
+                pod,
+                answer=followed.answer,
+                taken=followed.taken,
+                exporting=followed.exporting,
+                record=self._record_of(pod),
+            )
             if (followed := self._followed.get(pod.uid)) is not None
             else replace(pod, record=self._record_of(pod))
             for pod in pods
@@ -145,6 +153,14 @@ class Answers:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
+    def _exports(self, followed: _Followed) -> None:
+        others = (self._followed[uid] for uid in self._by_key.get(followed.key, ()))
+        is_first = not any(other.exporting for other in others)
+        followed.exporting = True
+        if is_first:
+            # What the run does about it, it does for the first.
+            self._changed(followed.key)
+
     def _keep(self, uid: str, request: str, record: str) -> None:
         if record:
             self._records[uid, request] = record
@@ -164,6 +180,8 @@ class Answers:
                         if answer.request == followed.request and answer.message == TAKEN:
                             followed.taken = True
                             self._changed(followed.key)
+                        elif answer.request == followed.request and answer.message == EXPORTING:
+                            self._exports(followed)
                         elif answer.request == followed.request:
                             followed.answer = answer.message
                             self._keep(pod.uid, followed.request, record.packed)

@@ -144,6 +144,8 @@ class StartPublish:
     tags: tuple[str, ...]
     built: Pushed | None
     """What the index is of, or None while some platform is still being built: then AnnotateBuilt follows."""
+    near: str = ""
+    """Node that it had best run on, where there is room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,8 @@ class Pod:
     """Name of the request whose result is known, while no other is handed over."""
     taken: bool = False
     """Whether it is known to have begun with what was handed to it."""
+    exporting: bool = False
+    """Whether a builder is known to push its image: of the Dockerfile nothing is left to do."""
     record: str = ""
     """What a builder that failed has printed of its build, compressed and in base64, before it has ended."""
     inputs: str = ""

@@ -272,12 +272,15 @@ def _is_built(run: RunStatus) -> bool:
 
 
 def _is_nearly_built(context: Context, run: RunStatus) -> bool:
-    """Return whether the publish pod may start: some platform is built, and all others are being built.
+    """Return whether the publish pod may start: some platform is built or being pushed, and all others are being built.
 
-    It waits as long as the slowest platform is behind the fastest, and not for the length of a build.
+    It waits as long as the slowest platform is behind the fastest, and not for the length of a build. Where a build may
+    turn out to be what is published already, the end of one that is not has to be awaited.
     """
     phases = {entry.phase for entry in run.platforms}
-    ends = Phase.SUCCEEDED in phases and phases <= {Phase.SUCCEEDED, Phase.RUNNING} and not _may_be_unchanged(run)
+    pods = (context.pod_named(entry.pod) for entry in run.platforms if run.comparison is None)
+    begins = Phase.SUCCEEDED in phases or any(pod.exporting for pod in pods if pod is not None)
+    ends = begins and phases <= {Phase.SUCCEEDED, Phase.RUNNING} and not _may_be_unchanged(run)
     return (ends or run.publish is not None) and sources.pinned(context.build.spec, run) is not None
 
 
@@ -285,6 +288,18 @@ def _may_be_unchanged(run: RunStatus) -> bool:
     """Return whether all that is known so far is that nothing has changed."""
     done = (entry.pushed for entry in run.platforms if entry.phase is Phase.SUCCEEDED)
     return run.comparison is not None and all(digest == run.comparison.digest for digest in done) and not _is_built(run)
+
+
+def _first_done(context: Context, run: RunStatus) -> str:
+    """Return the node of a platform that is built or being pushed: it has the steps' image, and will be idle.
+
+    The others may be busy for longer with their platforms, which the start of another pod would slow down.
+    """
+    for entry in run.platforms:
+        pod = context.pod_named(entry.pod)
+        if pod is not None and pod.node and (entry.phase is Phase.SUCCEEDED or pod.exporting):
+            return pod.node
+    return ""
 
 
 def _publish(context: Context, before: RunProgress) -> RunProgress:
@@ -300,6 +315,8 @@ def _publish(context: Context, before: RunProgress) -> RunProgress:
             deadline=context.seconds_left(run.started_at),
             tags=expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id),
             built=built,
+            # A node on which one try has failed is no better than others.
+            near=_first_done(context, run) if attempt == 1 else "",
         )
 
     progress = _with_step(before, "publish", steps.proceed(context, run, Role.PUBLISH, run.publish, start))

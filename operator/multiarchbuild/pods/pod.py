@@ -49,6 +49,7 @@ _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _LOST_SECONDS = 15
 """How long a pod waits for such a node. What it built there is lost anyway; a blip should not cost a build."""
 
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _Start = StartResolve | StartBuild | StartPublish
 
 
@@ -81,12 +82,18 @@ def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> 
     arguments = ["publish", *(f"--tag={tag}" for tag in action.tags)]
     arguments += expiry.arguments(build, policy)
     spec = _spec(action, build, policy, Role.PUBLISH, arguments, mounted)
+    if action.near:
+        spec["affinity"] = {"nodeAffinity": {_PREFERRED: [{"weight": 100, "preference": _named(action.near)}]}}
     annotations = {IMAGE_ANNOTATION: build.spec.output.image, TAGS_ANNOTATION: ",".join(action.tags)}
     if build.spec.output.destinations:
         annotations[DESTINATIONS_ANNOTATION] = ",".join(each.image for each in build.spec.output.destinations)
     if action.built:
         annotations |= built_annotations(action.built)
     return _pod(action, build, policy, Role.PUBLISH, spec, annotations)
+
+
+def _named(node: str) -> dict[str, Any]:
+    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
 
 
 def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import platform as machine
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from .progress import Progress
 from .record import Facts, recording, store
 from .registries import client, destinations, field_of
 from .tail import last_lines
+from .termination import tell_exporting
 from .unchanged import Unchanged, compare
 
 _CACHE_PATIENCE = 4.0
@@ -114,7 +115,7 @@ def build(mounts: Mounts, request: Request) -> Built:
     facts = Facts(spec, request.platforms, warm=mounts.handed is not None, began=began, ready=time.monotonic())
     with recording(progress, facts):
         with logins.environment(mounts, keychain, repositories, by_token) as env:
-            _run(arguments, {**env, **_traced(mounts, request.platforms)}, progress, request.deadline)
+            _run(arguments, {**env, **_traced(mounts, request.platforms)}, progress, request.deadline, tell_exporting)
         facts.ended = time.monotonic()
         wrong = _wrong_base(mounts, keychain, progress, request.platforms)
         if not metadata_file.is_file():
@@ -203,8 +204,14 @@ def _usable_caches(mounts: Mounts, keychain: Keychain, refs: Sequence[str]) -> s
     return {ref for ref in refs if answers[Repository.parse(ref).registry]}
 
 
-def _run(arguments: Sequence[str], env: Mapping[str, str], progress: Progress, deadline: Deadline) -> None:
-    """Run buildctl and print its log as it comes.
+def _run(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    progress: Progress,
+    deadline: Deadline,
+    exporting: Callable[[], None],
+) -> None:
+    """Run buildctl and print its log as it comes; call `exporting` when all is built and is being pushed.
 
     Raises:
         StepError: it was not done at the deadline.
@@ -217,9 +224,13 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], progress: Progress, d
         if deadline.at is not None:
             timer.start()
         try:
+            told = False
             for line in process.stderr:
                 for shown in progress.feed(line.rstrip("\n")):
                     say(shown)
+                if progress.exporting and not told:
+                    told = True
+                    exporting()
         except BaseException:
             process.kill()
             raise

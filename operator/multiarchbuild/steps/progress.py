@@ -28,7 +28,8 @@ _INSTRUCTION = re.compile(r"^\[(?!internal\])(?:[^\]]*[^\]\d])?\d+/\d+\] (?!FROM
 _QUIET = ("transferring ", "resolve ", "sha256:", "extracting ", "preparing ", "writing ")
 """Statuses that only say that something moves."""
 _CACHE = ("importing cache manifest from ", "exporting cache to ")
-_RESUMED = ("exporting to image", "[internal]", "[1/", "importing ")
+_EXPORTING = "exporting to image"
+_RESUMED = (_EXPORTING, "[internal]", "[1/", "importing ")
 """Steps that BuildKit completes and begins again."""
 _CANCELLED = "context canceled"
 """How the error of a step ends that BuildKit stopped because another one failed (solver/jobs.go)."""
@@ -119,6 +120,8 @@ class Progress:
     counted: StepCount = _NOTHING
     warnings: list[Finding] = field(default_factory=list)
     """What the checks of the Dockerfile found."""
+    exporting: bool = False
+    """Whether all is built: it is being made an image, and pushed."""
     said: list[str] = field(default_factory=list)
     """What buildctl itself printed: where in the Dockerfile, and the error."""
 
@@ -204,6 +207,7 @@ class Progress:
     def _begin(self, entry: Mapping[str, Any]) -> Iterator[str]:
         vertex = self._known(entry["digest"], entry.get("name", ""))
         if (entry.get("started") or entry.get("cached")) and not vertex.number:
+            self.exporting |= vertex.name.startswith(_EXPORTING)
             yield f"#{self._number(entry['digest'])} {vertex.name}"
         vertex.inputs = vertex.inputs or tuple(entry.get("inputs") or ())
         vertex.started = vertex.started or _time(entry.get("started"))

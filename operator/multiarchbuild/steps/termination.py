@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from multiarchbuild.api import results
-from multiarchbuild.api.answers import NONCE_ENV, REQUEST_ENV, answer_line, record_lines
+from multiarchbuild.api.answers import NONCE_ENV, REQUEST_ENV, answer_line, exporting_line, record_lines
 from multiarchbuild.api.reasons import Reason
 
 from .errors import StepError
@@ -15,6 +15,12 @@ from .log import say
 from .mounts import Mounts
 
 Result = results.Resolved | results.Built | results.Published
+
+
+def tell_exporting() -> None:
+    """Tell the operator that the image is being pushed, and what comes after it may begin."""
+    if nonce := os.environ.get(NONCE_ENV):
+        say(exporting_line(nonce, os.environ[REQUEST_ENV]))
 
 
 def conclude(mounts: Mounts, step: Callable[[], Result], request: str | None = None) -> int:

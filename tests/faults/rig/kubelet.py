@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from multiarchbuild.api.answers import NONCE_ENV, answer_line
+from multiarchbuild.api.answers import NONCE_ENV, answer_line, exporting_line
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import (
     Built,
@@ -62,6 +63,35 @@ def failure(reason: Reason) -> Failure:
 
 
 @dataclass
+class Log:
+    """What a container prints."""
+
+    lines: list[str] = field(default_factory=lambda: ["#1 [internal] load build definition from Dockerfile"])
+    ended: bool = False
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def say(self, *lines: str, last: bool = False) -> None:
+        """Print `lines`, and nothing more after the last."""
+        if not self.ended:
+            self.lines += lines
+            self.ended = last
+            self._more.set()
+            self._more = asyncio.Event()
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """Yield it from the beginning, as it comes."""
+        at = 0
+        while True:
+            more = self._more
+            for line in self.lines[at:]:
+                yield f"{line}\n".encode()
+            at = len(self.lines)
+            if self.ended:
+                return
+            await more.wait()
+
+
+@dataclass
 class Place:
     """What the kubelet knows of one namespace."""
 
@@ -74,12 +104,8 @@ class Place:
     """Uids of pods that are gone."""
     published: dict[str, str] = field(default_factory=dict)
     """Digest of the index by run."""
-    answers: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
-    """What the log of a pod says, by its name."""
-
-    def answer(self, pod: str) -> asyncio.Future[bytes]:
-        """Return what the log of a pod will say."""
-        return self.answers.setdefault(pod, asyncio.get_running_loop().create_future())
+    logs: defaultdict[str, Log] = field(default_factory=lambda: defaultdict(Log))
+    """By the names of pods."""
 
 
 class Kubelet:
@@ -97,9 +123,8 @@ class Kubelet:
 
     async def log(self, namespace: str, pod: str) -> AsyncIterator[bytes]:
         """Yield the log of a pod as it comes."""
-        yield b"#1 [internal] load build definition from Dockerfile\n"
-        if (answer := await asyncio.shield(self.places[namespace].answer(pod))) != b"":
-            yield answer
+        async for line in self.places[namespace].logs[pod].read():
+            yield line
 
     async def run(self) -> None:
         """Be a kubelet, for ever."""
@@ -153,9 +178,8 @@ class Kubelet:
                 continue
             uid = pod["metadata"]["uid"]
             place.pods[uid] = pod
-            answer = place.answer(pod["metadata"]["name"])
-            if (kind == "DELETED" or pod_from(pod).ended) and not answer.done():
-                answer.set_result(b"")  # the end of its log
+            if kind == "DELETED" or pod_from(pod).ended:
+                place.logs[pod["metadata"]["name"]].say(last=True)
             if kind == "DELETED":
                 place.deleted.add(uid)
             elif pod["spec"].get("nodeName") in NODES:
@@ -206,10 +230,13 @@ class Kubelet:
             case None:
                 result = _success(place, seen, pod)
         message = dump(result)
-        nonce = _nonce(pod)
-        if nonce and self.answers(seen) and not place.answer(seen.name).done():
+        nonce, log = _nonce(pod), place.logs[seen.name]
+        if nonce and self.answers(seen) and not log.ended:
+            if seen.role is Role.BUILD:
+                log.say(exporting_line(nonce, seen.name))
+                await asyncio.sleep(self._pace("push"))
             # The result is in the log before the end of the container is seen.
-            place.answer(seen.name).set_result(f"{answer_line(nonce, seen.name, message)}\n".encode())
+            log.say(answer_line(nonce, seen.name, message), last=True)
             await asyncio.sleep(self._pace("start"))
         terminated = {
             "exitCode": int(isinstance(result, Failure)),

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiarchbuild.api.answers import MAX_LINE, TAKEN, Answer, AnswerReader, LinesOfRun, answer_line, is_answer
+from multiarchbuild.api.answers import (
+    EXPORTING,
+    MAX_LINE,
+    TAKEN,
+    Answer,
+    AnswerReader,
+    LinesOfRun,
+    answer_line,
+    exporting_line,
+    is_answer,
+)
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import MAX_BYTES, Failure, dump, load
 
@@ -53,6 +63,18 @@ def test_an_answer_is_found_however_the_log_is_cut(before: list[bytes], places: 
 )
 def test_nothing_else_is_an_answer(line: bytes) -> None:
     assert read(line + b"\n") == []
+
+
+def test_what_a_builder_tells_before_is_read_and_no_answer_to_older_readers() -> None:
+    line = exporting_line(NONCE, "app-1-amd64-1")
+    assert read(f"{line}\n".encode()) == [Answer("app-1-amd64-1", EXPORTING)]
+    assert read(f"{exporting_line(OTHER, 'app-1-amd64-1')}\n#1 0.1 {line}\n".encode()) == []
+    assert is_answer(line), "not for people"
+    assert not line.startswith("multiarch.build/answer ")
+    lines = LinesOfRun("app-1-amd64-1", NONCE, "1")
+    assert [lines.has(each) for each in ("#1 a", line, "#2 exporting cache", LINE.decode(), "#3 a")] == [
+        *(True, False, True, False, False)
+    ]
 
 
 def test_a_line_that_has_not_ended_is_no_answer() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from multiarchbuild.api.answers import answer_line, record_lines, unpack_record
+from multiarchbuild.api.answers import answer_line, exporting_line, record_lines, unpack_record
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, CacheUse, Failure, dump
 from multiarchbuild.controller import answers
@@ -158,6 +158,27 @@ async def test_an_answer_is_known_when_it_is_printed(server: ApiServer, kube: Ku
     assert followed.called == [KEY]
     await eventually(lambda: followed.answers.open == 0)
     assert followed.called == [KEY]
+
+
+async def test_of_builders_that_push_their_images_the_first_is_news(server: ApiServer, kube: Kube) -> None:
+    names = ("app-1-amd64-1", "app-1-amd64-2")
+
+    def pushes(name: str) -> Handler:
+        async def handle(response: web.StreamResponse) -> None:
+            told = exporting_line(NONCES[name], name).encode() + b"\n"
+            await response.write(told + told)
+            await asyncio.sleep(60)
+
+        return handle
+
+    server.handlers = [pushes(names[0])]
+    followed, pods = Followed(kube), [pod(name) for name in names]
+    followed.answers.known(KEY, pods[:1])
+    await asyncio.wait_for(followed.event.wait(), 10)
+    server.handlers = [pushes(names[1])]
+    await eventually(lambda: all(each.exporting for each in followed.answers.known(KEY, pods)))
+    assert followed.called == [KEY]
+    assert [each.answer for each in followed.answers.known(KEY, pods)] == ["", ""]
 
 
 async def test_logs_that_have_ended_leave_their_connection_to_others(server: ApiServer, kube: Kube) -> None:

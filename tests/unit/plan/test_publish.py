@@ -50,6 +50,44 @@ def test_it_starts_when_a_platform_is_built_and_all_others_are_being_built() -> 
     assert run_of(w).result is Result.SUCCEEDED
 
 
+def test_it_starts_while_the_first_image_is_being_pushed() -> None:
+    w = World(manifest())
+    w.settle()
+    for pod in w.pods.values():
+        w.start(pod)
+    w.settle()
+    w.export(w.pod(platform=AMD64))
+    (start,) = (action for action in w.reconcile().before if isinstance(action, StartPublish))
+    assert start.built is None
+    assert start.near == pod_from(w.pod(platform=AMD64)).node
+    w.export(w.pod(platform=ARM64))
+    assert w.reconcile().before == ()
+    w.succeed_all(Role.BUILD)
+    w.settle()
+    w.succeed_all(Role.PUBLISH)
+    w.settle()
+    assert run_of(w).result is Result.SUCCEEDED
+
+
+def test_it_is_tried_again_wherever_there_is_room() -> None:
+    w = nearly_built()
+    (first,) = (action for action in w.reconcile().before if isinstance(action, StartPublish))
+    assert first.near == pod_from(w.pod(platform=AMD64)).node
+    w.fail(w.pod(Role.PUBLISH), Reason.REGISTRY_ERROR)
+    w.reconcile()
+    w.advance(60)
+    (second,) = (action for action in w.reconcile().before if isinstance(action, StartPublish))
+    assert (second.attempt, second.near) == (2, "")
+
+
+def test_it_does_not_start_for_a_push_while_a_platform_waits_for_a_node() -> None:
+    w = World(manifest())
+    w.settle()
+    w.export(w.pod(platform=AMD64))
+    w.settle()
+    assert Role.PUBLISH not in roles(w)
+
+
 def test_it_does_not_start_while_a_platform_has_no_builder() -> None:
     w = World(manifest())
     w.settle()

@@ -243,6 +243,13 @@ class Simulation(RuleBasedStateMachine):
 
     @precondition(lambda self: self._ready())
     @rule(data=st.data())
+    def builder_pushes_its_image(self, data: st.DataObject) -> None:
+        pod = self._draw(data, self._ready())
+        if pod_from(pod).role is Role.BUILD:
+            self.world.export(pod)
+
+    @precondition(lambda self: self._ready())
+    @rule(data=st.data())
     def dockerfile_is_wrong_for_a_kept_builder(self, data: st.DataObject) -> None:
         pod = self._draw(data, self._ready())
         if (seen := pod_from(pod)).template and log_of(seen) not in self.world.logs:

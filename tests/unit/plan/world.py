@@ -187,6 +187,7 @@ class World:
     logs: dict[str, str] = field(default_factory=dict)
     """What steps have answered in their logs, by uid of their pod and name of the request: `log_of`."""
     taken: set[str] = field(default_factory=set)
+    exporting: set[str] = field(default_factory=set)
     """Requests that kept builders have begun with, likewise."""
     records: dict[str, str] = field(default_factory=dict)
     """What builders that failed have printed of their builds, by pod."""
@@ -281,7 +282,8 @@ class World:
         pod = replace(pod_from(manifest), record=self.records.get(manifest["metadata"]["name"], ""))
         if not self.follows_logs or pod.ended is not None or pod.idle:
             return pod
-        return replace(pod, answer=self.logs.get(log_of(pod), ""), taken=log_of(pod) in self.taken)
+        log = log_of(pod)
+        return replace(pod, answer=self.logs.get(log, ""), taken=log in self.taken, exporting=log in self.exporting)
 
     @property
     def base_image(self) -> str:
@@ -510,6 +512,12 @@ class World:
     def begin(self, pod: dict[str, Any]) -> None:
         """Let a kept builder begin with what it was handed."""
         self.taken.add(log_of(pod_from(pod)))
+
+    def export(self, pod: dict[str, Any]) -> None:
+        """Let a builder say in its log that its image is being pushed."""
+        if pod["status"]["phase"] == "Pending":
+            self.start(pod)
+        self.exporting.add(log_of(pod_from(pod)))
 
     def end_idle(self, pod: dict[str, Any]) -> None:
         """Let a builder end that is kept, as when nothing comes: its last answer is its termination message."""

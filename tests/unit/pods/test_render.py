@@ -280,6 +280,15 @@ def test_where_a_run_has_no_process_namespace_a_supervisor_ends_what_it_leaves(i
     assert published == ["publish", "--tag=latest", "--tag=v1"]
 
 
+def test_a_publish_pod_prefers_a_node_and_does_without() -> None:
+    assert "affinity" not in render(PUBLISH, resource(), policy())["spec"]
+    near = render(replace(PUBLISH, near="n-1"), resource(), policy())["spec"]
+    (preferred,) = near["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"] == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n-1"]}]}
+    assert near["affinity"].keys() == {"nodeAffinity"}
+    assert near["nodeSelector"] == {"kubernetes.io/os": "linux"}, "nothing is demanded of it"
+
+
 def test_a_publish_pod_is_handed_what_was_built_at_once_or_later() -> None:
     at_once = render(PUBLISH, resource(), policy())
     assert Pushed.model_validate_json(at_once["metadata"]["annotations"]["multiarch.build/built"]) == PUBLISH.built

@@ -64,7 +64,9 @@ def test_instructions_are_counted_and_pulls_are_not() -> None:
         vertex("[linux/amd64 builder 3/3] RUN make", started=at(1), completed=at(2)),
         vertex("exporting to image", started=at(2), completed=at(3)),
     ):
+        assert not progress.exporting
         list(progress.feed(line))
+    assert progress.exporting
     assert progress.cache == CacheUse(hits=1, total=2)
 
 
