@@ -17,7 +17,7 @@ VCS = {"revision": "68771c2b", "source": "https://git.test/app.git"}
 STEP = {"id": "step0", "op": {"Op": {"source": {"identifier": "local://dockerfile"}}}}
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
