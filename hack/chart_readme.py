@@ -98,14 +98,16 @@ the seccomp profile `Unconfined` that rootless BuildKit needs.
   operator's process. `helm rollback` is as safe: an older version ignores the fields that it does not
   know, and a build whose spec has a value that it does not know says `OperatorOutdated`, until it is changed or the
   operator upgraded. Where you apply the definition yourself, do it as Helm does, or Helm finds a conflict:
-  `kubectl apply --server-side --field-manager=helm`.
+  `kubectl apply --server-side --field-manager=helm`. Where it has been applied otherwise, `--force-conflicts` of
+  Helm 4 takes it over.
 * **Uninstall.** With `crds.keep`, the default, the resource definition and all MultiArchBuilds stay; delete them by
   `kubectl delete crd multiarchbuilds.multiarch.build`. Nothing else stays.
 * **Some namespaces only.** With `namespaces: [a, b]` the operator gets rights on pods and ConfigMaps there, by
   RoleBindings, and on nothing else but reading nodes. Two releases must not serve the same namespace. The resource
   definition belongs to one release: the others set `crds.enabled: false`.
 * **Test.** With `test.image` set at installation, `helm test NAME --logs` builds a tiny
-  image for two platforms, pushes it there and says its digest.
+  image for two platforms, pushes it there and says its digest. It builds in the namespace of the release; where
+  that one enforces `restricted`, name another one in `test.namespace`.
 * **Monitoring.** `metrics.serviceMonitor.enabled`, `metrics.rules.enabled` and `metrics.dashboard.enabled` create what
   the Prometheus operator and Grafana's sidecar look for. Without them: [alerts.yaml](alerts.yaml),
   [dashboard.json](dashboard.json).
