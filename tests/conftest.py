@@ -26,6 +26,7 @@ POLICY = {
     "maxTimeout": "6h",
     "concurrency": {"namespace": 6},
     "keptBuilders": {"default": "0s"},
+    "cacheVolumes": {"maxSize": "1Gi", "storageClasses": ["test-*"]},
 }
 """What the operator under test allows: more than any test needs, but for those that are about it.
 

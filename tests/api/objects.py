@@ -94,6 +94,7 @@ FULL: Object = {
         "import": False,
         "expire": "1h",
         "identity": _AWS,
+        "volume": {"size": "20Gi", "storageClassName": "fast"},
     },
     "scheduling": {
         "strategy": "Native",

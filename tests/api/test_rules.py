@@ -151,6 +151,7 @@ REFUSED = (
     Refused(".build.identity.workloadIdentityProvider", "test", "must be projects/NUMBER/locations/global/"),
     Refused(".build.identity", {"provider": "Google"}, "name the hosts of the base images' registries"),
     Refused(".output.expire", "59m", "must be at least 1h"),
+    Refused(".cache.volume.storageClassName", "Fast_Disk", "the name of a Kubernetes object consists of"),
     Refused(".cache.expire", "1 week", "a duration consists of hours, minutes and seconds"),
     Refused(".output.format", "Manifest", "a manifest has one platform and no attestations"),
     # scheduling
@@ -231,6 +232,12 @@ COMBINED = (
         changed(base(""), ".cache.repository", None),
         "spec.cache.identity",
         "name the repository that it logs in to: set cache.repository, or remove cache.identity",
+    ),
+    (
+        "volume-of-no-cache",
+        changed(base(""), ".cache.mode", "Disabled"),
+        "spec.cache.volume",
+        "with mode Disabled nothing is cached: remove cache.volume, or set another mode",
     ),
     (
         "two-epochs",

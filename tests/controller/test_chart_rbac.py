@@ -96,6 +96,28 @@ def test_the_operator_may_do_what_it_does_and_has_no_verb_on_secrets(
     assert "secrets" not in elsewhere
 
 
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, set()),
+        ({"cacheVolumes": {"storageClasses": ["*"]}}, set()),
+        ({"tenants": [{"namespaces": ["a"]}, {"namespaces": ["*"], "cacheVolumes": {}}]}, set()),
+        ({"cacheVolumes": {"maxSize": "1Gi"}}, {"list", "watch", "create", "delete"}),
+        (
+            {"tenants": [{"namespaces": ["*"], "cacheVolumes": {"maxSize": "1Gi"}}]},
+            {"list", "watch", "create", "delete"},
+        ),
+    ],
+)
+def test_it_has_rights_for_claims_where_it_needs_them(policy: dict[str, Any], expected: set[str]) -> None:
+    (role,) = (
+        each for each in render("ns", policy=policy) if each["metadata"]["name"].endswith("-builds") and "rules" in each
+    )
+    found = {verb for each in role["rules"] if "persistentvolumeclaims" in each["resources"] for verb in each["verbs"]}
+    assert found == expected
+    assert Policy.model_validate(policy).knows_cache_volumes is bool(expected), "what it asks for it may have"
+
+
 @pytest.mark.api
 @pytest.mark.parametrize("rights", ["one namespace"], indirect=True)
 def test_for_some_namespaces_it_may_nothing_in_others(kubectl: Kubectl, namespace: str, rights: str) -> None:

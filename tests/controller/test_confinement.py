@@ -3,7 +3,6 @@
 import base64
 import copy
 import json
-import re
 import ssl
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ import yaml
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.controller.installations import SERVES
 from multiarchbuild.controller.leader import LEASE
-from multiarchbuild.plan.actions import EnsureInputs, StartBuild
+from multiarchbuild.plan.actions import EnsureClaim, EnsureInputs, StartBuild
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import render as render_child
 from tests.unit.plan.world import World
@@ -104,8 +103,8 @@ def patch(thief: Kubectl, namespace: str, pod: str, change: Manifest, subresourc
         return error.read().decode()
 
 
-def _resize(thief: Kubectl, namespace: str, pod: str, container: str = "step", **resources: dict[str, str]) -> str:
-    change = {"spec": {"containers": [{"name": container, "resources": resources}]}}
+def _resize(thief: Kubectl, namespace: str, pod: str, **resources: dict[str, str]) -> str:
+    change = {"spec": {"containers": [{"name": "step", "resources": resources}]}}
     return patch(thief, namespace, pod, change, "/resize")
 
 
@@ -137,7 +136,7 @@ def _host_port(pod: Manifest) -> None:
     pod["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 80}]
 
 
-NOT_OURS = "only pods and ConfigMaps that a MultiArchBuild controls"
+NOT_OURS = "only pods, ConfigMaps and claims that a MultiArchBuild controls"
 TOKEN = "pods of builds may have no token for the API server"
 FOREIGN: dict[str, tuple[Callable[[Manifest], None], str]] = {
     "without labels": (_meta(labels={}), NOT_OURS),
@@ -217,6 +216,61 @@ async def test_a_stolen_token_creates_nothing_but_what_builds_consist_of(
     assert attempt(kubectl, {**config_map, "metadata": {"name": "mine", "namespace": namespace}}) == ""
 
 
+CACHED = {"cache": {"volume": {"size": "1Gi"}}}
+ALLOWED = {"cacheVolumes": {"maxSize": "1Gi"}}
+CLAIMS: dict[str, tuple[Callable[[Manifest], None], str]] = {
+    **FOREIGN,
+    "without labels": (_meta(labels={"multiarch.build/role": "cache"}), NOT_OURS),
+    "of a volume that is there": (_spec(volumeName="db"), "only new, empty volumes"),
+    "of a volume that fits": (_spec(selector={"matchLabels": {"app": "db"}}), "only new, empty volumes"),
+    "of a copy": (_spec(dataSource={"kind": "PersistentVolumeClaim", "name": "db"}), "only new, empty volumes"),
+    "that many pods have": (_spec(accessModes=["ReadWriteMany"]), "only new, empty volumes"),
+}
+
+
+@pytest.mark.parametrize("thief", [{"policy": ALLOWED}], indirect=True)
+async def test_of_volumes_it_gets_only_new_ones_and_only_for_buildkitd(
+    thief: Kubectl, namespace: str, owner: Manifest, kubectl: Kubectl
+) -> None:
+    await confined(thief, owner)
+    owner["spec"] |= CACHED
+    resource, policy = MultiArchBuild.model_validate(owner), Policy.model_validate(ALLOWED)
+    before = World(owner, policy=policy).decide().before
+    claim, pod = (
+        render_child(next(action for action in before if isinstance(action, kind)), resource, policy)
+        for kind in (EnsureClaim, StartBuild)
+    )
+
+    async def counts() -> bool:
+        return "only new, empty volumes" in attempt(thief, {**claim, "spec": {**claim["spec"], "volumeName": "db"}})
+
+    await eventually("the policy of claims counts", counts)
+    assert attempt(thief, claim) == ""
+    assert attempt(thief, pod) == ""
+    escapes = []
+    for name, (change, message) in CLAIMS.items():
+        changed = copy.deepcopy(claim)
+        change(changed)
+        if message not in (said := attempt(thief, changed)):
+            escapes.append(f"claim {name}: {said or 'created'}")
+    assert escapes == []
+    stolen, shared = copy.deepcopy(pod), copy.deepcopy(pod)
+    volume = next(each for each in stolen["spec"]["volumes"] if each["name"] == "buildkitd-state")
+    volume["persistentVolumeClaim"]["claimName"] = "db"
+    assert "may mount only Secrets" in attempt(thief, stolen)
+    shared["spec"]["containers"][0]["volumeMounts"].append({"name": "buildkitd-state", "mountPath": "/state"})
+    assert "only buildkitd may mount what it keeps" in attempt(thief, shared)
+    plain = copy.deepcopy(pod)
+    _volume(persistentVolumeClaim={"claimName": claim["metadata"]["name"]})(plain)
+    assert "may mount only Secrets" in attempt(thief, plain)
+    database = {**claim, "metadata": {"name": "db", "namespace": namespace}}
+    kubectl("create", "-f", "-", stdin=json.dumps(database))
+    with pytest.raises(AssertionError, match=NOT_OURS):
+        thief("delete", "persistentvolumeclaim", "db", "-n", namespace)
+    thief("create", "-f", "-", stdin=json.dumps(claim))
+    thief("delete", "persistentvolumeclaim", claim["metadata"]["name"], "-n", namespace, "--wait=false")
+
+
 async def test_a_stolen_token_changes_and_deletes_nothing_of_others(
     thief: Kubectl, namespace: str, owner: Manifest, kubectl: Kubectl
 ) -> None:
@@ -228,9 +282,10 @@ async def test_a_stolen_token_changes_and_deletes_nothing_of_others(
     bare = {"metadata": {"name": "db", "namespace": namespace}, "apiVersion": "v1"}
     kubectl("create", "-f", "-", stdin=json.dumps({**bare, "kind": "ConfigMap"}))
     # It breaks no rule but that it is not ours: of several that are broken, any may be told.
-    database = {"name": "db", "image": "db", "resources": {"requests": {"cpu": "1m"}}}
+    database = {"name": "step", "image": "db", "resources": {"requests": {"cpu": "1m"}}}
     foreign = {"containers": [database], "automountServiceAccountToken": False}
-    kubectl("create", "-f", "-", stdin=json.dumps({**bare, "kind": "Pod", "spec": foreign}))
+    kept = {"name": "db", "namespace": namespace, "annotations": {"multiarch.build/template": "1"}}
+    kubectl("create", "-f", "-", stdin=json.dumps({**bare, "metadata": kept, "kind": "Pod", "spec": foreign}))
 
     def refused(message: str, *command: str) -> None:
         with pytest.raises(AssertionError, match=message):
@@ -264,7 +319,7 @@ async def test_a_stolen_token_changes_and_deletes_nothing_of_others(
     assert _resize(thief, namespace, "stays", requests={"cpu": "5m"}) == ""
     assert only in _resize(thief, namespace, "stays", limits={"cpu": "2"})
     assert only in _resize(thief, namespace, own, requests={"cpu": "5m"}), "it ends with its run"
-    assert re.search(f"{NOT_OURS}|{only}", _resize(thief, namespace, "db", container="db", requests={"cpu": "5m"}))
+    assert NOT_OURS in _resize(thief, namespace, "db", requests={"cpu": "5m"})
     thief("delete", "pod", "stays", "-n", namespace, "--wait=false")
     refused("forbidden", "get", "secrets")
     refused("forbidden", "exec", own, "--", "true")
@@ -290,8 +345,9 @@ async def test_builds_run_only_where_a_namespace_says_so(
     await eventually("the label counts", allowed)
 
 
+@pytest.mark.parametrize(("thief", "count"), [({}, 3), ({"policy": ALLOWED}, 4)], indirect=["thief"])
 async def test_the_api_server_finds_no_fault_with_the_expressions(
-    thief: Kubectl, kubectl: Kubectl, namespace: str
+    thief: Kubectl, kubectl: Kubectl, namespace: str, count: int
 ) -> None:
     del thief  # who is confined
 
@@ -301,8 +357,8 @@ async def test_the_api_server_finds_no_fault_with_the_expressions(
         return own if all("typeChecking" in each.get("status", {}) for each in own) else []
 
     policies = await eventually("the types are checked", checked)
-    assert len(policies) == 3
-    assert [each["status"]["typeChecking"].get("expressionWarnings", []) for each in policies] == [[]] * 3
+    assert len(policies) == count
+    assert [each["status"]["typeChecking"].get("expressionWarnings", []) for each in policies] == [[]] * count
 
 
 async def test_only_who_may_write_status_may_claim_to_serve_a_namespace(

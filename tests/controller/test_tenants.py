@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from multiarchbuild.api.results import Built, Published, PublishedPlatform, Pushed, Resolved, Source, dump
-from multiarchbuild.controller.kube import BUILDS, CONFIG_MAPS, EVENTS, PODS, Kube
+from multiarchbuild.controller.kube import BUILDS, CLAIMS, CONFIG_MAPS, EVENTS, PODS, Kube
 from multiarchbuild.plan.children import Role, pod_from
 from tests.unit.plan.test_tenants import FIELDS, Governed, spec_with
 
@@ -39,6 +39,7 @@ POLICY = {
         {"namespaces": ["*"], "registries": ["registry.example.com/{namespace}/*", "registry.example.com/shared/*"]}
     ],
     "emulation": {"allowed": False},
+    "cacheVolumes": {"maxSize": "8Gi"},
     "maxResources": {"cpu": 8, "memory": "8Gi"},
     "maxTimeout": "1h",
 }
@@ -127,6 +128,7 @@ async def test_every_field_is_refused_by_its_rule_before_anything_exists(
             escaped.append(f"{path}: {said['reason']}: {said['message']}")
     assert escaped == []
     assert await kube.list(PODS, own) == []
+    assert await kube.list(CLAIMS, own) == []
     assert [each for each in await kube.list(CONFIG_MAPS, own) if each["metadata"]["name"] != "kube-root-ca.crt"] == []
     assert running.metric('mab_reconcile_errors_total{kind="bug"}') == 0
 

@@ -57,6 +57,13 @@ default
 {{- toYaml (mergeOverwrite (dict "images" $images) (deepCopy .Values.policy)) -}}
 {{- end -}}
 
+{{- /* "true" where the policy lets builds have volumes: else the operator has no rights for claims. */ -}}
+{{- define "multiarchbuild.cacheVolumes" -}}
+{{- $found := list .Values.policy.cacheVolumes -}}
+{{- range .Values.policy.tenants }}{{ $found = append $found .cacheVolumes }}{{ end -}}
+{{- range $found }}{{ if and . .maxSize }}true{{ break }}{{ end }}{{ end -}}
+{{- end -}}
+
 {{- define "multiarchbuild.testNamespace" -}}
 {{- .Values.test.namespace | default (first .Values.namespaces) | default .Release.Namespace -}}
 {{- end -}}

@@ -77,6 +77,7 @@ class Reason(OpenEnum):
     BUILDER_EVICTED = "BuilderEvicted"
     BUILDER_OUT_OF_MEMORY = "BuilderOutOfMemory"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    CACHE_VOLUME_FAILED = "CacheVolumeFailed"
     STEP_FAILED = "StepFailed"
 
     @property
@@ -135,6 +136,7 @@ _RETRYABLE = frozenset(
         Reason.BUILDER_EVICTED,
         Reason.BUILDER_OUT_OF_MEMORY,
         Reason.IMAGE_PULL_FAILED,
+        Reason.CACHE_VOLUME_FAILED,
         Reason.STEP_FAILED,
     }
 )

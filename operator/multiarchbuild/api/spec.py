@@ -12,12 +12,12 @@ from .base import Model
 from .durations import Duration, Expiry, parse_duration
 from .formats import CompressionType, Format
 from .identity import Identity
-from .names import NO_NUL, ImageRepository, KeyRef, NameRef, relative_path
+from .names import NO_NUL, ImageRepository, KeyRef, NameRef, ObjectName, relative_path
 from .platforms import SUPPORTED
 from .provenance import Provenance
 from .rebuild import Rebuild
 from .renamed import Capitalised
-from .scheduling import Scheduling
+from .scheduling import Quantity, Scheduling
 from .schema import SET, MapBy, Rule, keys_match, matches, model_rules
 from .source import Source
 
@@ -306,8 +306,22 @@ class CacheMode(Capitalised):
     DISABLED = "Disabled"
 
 
+class CacheVolume(Model):
+    """A volume that outlives the pods of builders: one PersistentVolumeClaim for each platform, deleted with the build.
+
+    The same as `cache.volume` of kpack.
+    """
+
+    size: Quantity
+    """How large each volume is, such as 20Gi. BuildKit keeps at most half of it after a build. At most what the
+    operator's policy allows (cacheVolumes.maxSize)."""
+    storage_class_name: ObjectName | None = None
+    """StorageClass of the volumes, one of those that the operator's policy allows; by default the one that the policy
+    says, else the default of the cluster."""
+
+
 class Cache(Model):
-    """The registry cache that runs and platforms share."""
+    """The registry cache that runs and platforms share, and volumes with what only builders can keep."""
 
     model_config = ConfigDict(
         json_schema_extra=model_rules(
@@ -315,6 +329,11 @@ class Cache(Model):
                 "!has(self.identity) || has(self.repository)",
                 "name the repository that it logs in to: set cache.repository, or remove cache.identity",
                 field=".identity",
+            ),
+            Rule(
+                "!has(self.volume) || self.mode != 'Disabled'",
+                "with mode Disabled nothing is cached: remove cache.volume, or set another mode",
+                field=".volume",
             ),
         )
     )
@@ -332,6 +351,9 @@ class Cache(Model):
     import_: Annotated[bool, Field(alias="import")] = True
     """Whether steps may come from the cache. With false each one is executed anew, and the cache is written all the
     same, as with `docker build --no-cache`."""
+    volume: CacheVolume | None = None
+    """Keeps layers and cache mounts (`RUN --mount=type=cache`) on a volume between runs; without it they are lost with
+    the pod of a builder. The operator's policy has to allow it (cacheVolumes)."""
 
 
 class Attestations(Model):

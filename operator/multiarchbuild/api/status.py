@@ -69,6 +69,25 @@ class BuilderUse(OpenEnum):
     """None was needed: nothing has changed since the last image."""
 
 
+class CacheVolumeUse(OpenEnum):
+    """What a builder has of the volume that cache.volume asks for."""
+
+    NEW = "New"
+    """It has one that was made for it, and is empty."""
+    USED = "Used"
+    """It has the one of earlier runs."""
+    IN_USE = "InUse"
+    """It has none: another pod, which does not end, has it."""
+    UNAVAILABLE = "Unavailable"
+    """It has none: no node could mount it in time, or it was not made in time."""
+    FAILED = "Failed"
+    """It has none: it was full or not mounted, or buildkitd did not start with what is in it."""
+    DELETED = "Deleted"
+    """It has none: somebody has deleted it, or its storage is lost."""
+    REFUSED = "Refused"
+    """It has none: the API server did not let it be made."""
+
+
 class Trigger(OpenEnum):
     """Why a run was started."""
 
@@ -206,6 +225,8 @@ class PlatformStatus(Model):
     """Which try this is, from 1."""
     builder: BuilderUse | None = None
     """Whether a kept builder is used, or why not; absent where none is kept."""
+    volume: CacheVolumeUse | None = None
+    """Whether the builder has the volume that cache.volume asks for, or why not; absent where none is asked for."""
     started_at: datetime | None = None
     """When the build step started."""
     finished_at: datetime | None = None

@@ -104,7 +104,8 @@ def _facts(build: Build, now: datetime) -> "list[tuple[str, str | Text]]":
 def platforms(entries: Sequence[Platform], counts: Mapping[str, StepCount], now: datetime) -> list[Text]:
     """Return the table of a run's platforms."""
     headers = ["PLATFORM", "MODE", "NODE", "PHASE", "STEP", "CACHED", "TRY", "ELAPSED", "DIGEST"]
-    headers += ["BUILDER"] if any(entry.text("builder") for entry in entries) else []
+    told = [name for name in ("builder", "volume") if any(entry.text(name) for entry in entries)]
+    headers += [name.upper() for name in told]
     rows: list[list[str | Text]] = []
     for entry in entries:
         steps, cached = steps_of(entry, counts.get(entry.name))
@@ -119,7 +120,7 @@ def platforms(entries: Sequence[Platform], counts: Mapping[str, StepCount], now:
                 entry.text("attempt") or "-",
                 span(entry.elapsed(now)),
                 entry.text("digest").removeprefix("sha256:")[:12] or "-",
-                *([entry.text("builder") or "-"] if "BUILDER" in headers else []),
+                *(entry.text(name) or "-" for name in told),
             ]
         )
     return table(headers, rows)

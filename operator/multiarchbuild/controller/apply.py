@@ -12,8 +12,11 @@ from multiarchbuild.plan.actions import (
     Action,
     AnnotateBuilt,
     AnnotateSource,
+    DeleteClaim,
     DeleteConfigMap,
     DeletePod,
+    Deletion,
+    EnsureClaim,
     EnsureInputs,
     EventRecord,
     HandOver,
@@ -32,6 +35,7 @@ from multiarchbuild.plan.resize import applies
 from .answers import add_nonce
 from .kube import (
     BUILDS,
+    CLAIMS,
     CONFIG_MAPS,
     EVENTS,
     PODS,
@@ -112,10 +116,8 @@ class Applier:
         """
         namespace = build.metadata.namespace
         match action:
-            case EnsureInputs() | KeepRecord():
-                await self._create(CONFIG_MAPS, build, action)
-            case StartResolve() | StartBuild() | StartPublish():
-                await self._create(PODS, build, action)
+            case EnsureInputs() | EnsureClaim() | KeepRecord() | StartResolve() | StartBuild() | StartPublish():
+                await self._create(_kind_of(action), build, action)
             case HandOver():
                 await self._hand_over(build, action)
             case MarkIdle():
@@ -127,10 +129,8 @@ class Applier:
                     self._views.stored(PODS, await self._kube.annotate(PODS, namespace, pod, action.annotations))
                 except NotFound:
                     _LOG.info("pod is gone, nothing is handed to it", pod=pod)
-            case DeletePod(name=name, uid=uid):
-                await self._delete(PODS, build, name, uid)
-            case DeleteConfigMap(name=name, uid=uid):
-                await self._delete(CONFIG_MAPS, build, name, uid)
+            case DeletePod() | DeleteConfigMap() | DeleteClaim():
+                await self._delete(_kind_of(action), build, action.name, action.uid)
 
     async def _hand_over(self, build: MultiArchBuild, action: HandOver) -> None:
         changes = self._render(action, build, self._policy)
@@ -276,6 +276,17 @@ class Applier:
             "reportingController": "multiarch.build/operator",
             "reportingInstance": self._instance[:128],
         }
+
+
+def _kind_of(action: Start | KeepRecord | Deletion) -> Kind:
+    """Return the kind of what `action` creates or deletes."""
+    match action:
+        case EnsureInputs() | KeepRecord() | DeleteConfigMap():
+            return CONFIG_MAPS
+        case EnsureClaim() | DeleteClaim():
+            return CLAIMS
+        case StartResolve() | StartBuild() | StartPublish() | DeletePod():
+            return PODS
 
 
 def remember(known: dict[str, None], name: str) -> None:

@@ -118,6 +118,7 @@ class Kind:
 BUILDS: Final = Kind(f"{GROUP}/{VERSION}", KIND, PLURAL)
 PODS: Final = Kind("v1", "Pod", "pods")
 CONFIG_MAPS: Final = Kind("v1", "ConfigMap", "configmaps")
+CLAIMS: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 NODES: Final = Kind("v1", "Node", "nodes")
 EVENTS: Final = Kind("events.k8s.io/v1", "Event", "events")
 

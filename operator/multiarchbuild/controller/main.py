@@ -129,8 +129,7 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
     async with AsyncExitStack() as stack:
         checks.ready["started"] = lambda: False
         await _listen(options, checks, metrics, stack)
-        open_streams = options.log_streams + streams(options.namespaces) + flux.streams(options.namespaces)
-        kube = await stack.enter_async_context(Kube(await load_configuration(), streams=open_streams))
+        kube = await stack.enter_async_context(Kube(await load_configuration(), streams=_streams(options)))
         leadership = Leadership(kube.api_client, own_namespace(), identity)
         stack.push_async_callback(leadership.release)
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -174,9 +173,10 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
             build=index.seen,
             pod=views.pod_seen,
             config_map=views.config_map_seen,
+            claim=views.claim_seen,
             node=partial(_node_seen, views, reconciler, queue),
         )
-        watcher = Watcher(kube, options.namespaces, sink)
+        watcher = Watcher(kube, options.namespaces, sink, claims=options.policy.knows_cache_volumes)
         checks.live["workers"] = lambda: queue.longest_work < STUCK_SECONDS
         checks.live["watches alive"] = lambda: watcher.alive
         checks.ready["watches synced"] = lambda: watcher.synced
@@ -193,6 +193,12 @@ async def _operate(options: Options, decide: Decide, render: Render, stop: async
             # Not when the Lease was lost: then somebody else leads soon.
             if stop.is_set():
                 await _drain(queue)
+
+
+def _streams(options: Options) -> int:
+    """Return how many streams of the API server are open at most."""
+    watches = streams(options.namespaces, claims=options.policy.knows_cache_volumes)
+    return options.log_streams + watches + flux.streams(options.namespaces)
 
 
 def _node_seen(

@@ -198,6 +198,8 @@ class Reconciler:
         for action in actions:
             if isinstance(action, StartResolve | StartBuild | StartPublish) and action.inputs in answer:
                 continue  # without its ConfigMap it could never start
+            if isinstance(action, StartBuild) and action.claim in answer:
+                continue  # nor without its volume
             try:
                 whole = isinstance(action, EnsureInputs | HandOver) and not seen.complete
                 await self._applier.perform(await self._whole(seen) if whole else build, action)

@@ -13,9 +13,11 @@ from typing import Any, Final, Generic, TypeVar
 
 from multiarchbuild.plan.children import (
     TEMPLATE_ANNOTATION,
+    Claim,
     ConfigMap,
     Node,
     Pod,
+    claim_from,
     config_map_from,
     is_child,
     node_from,
@@ -24,7 +26,7 @@ from multiarchbuild.plan.children import (
 from multiarchbuild.plan.decide import Children
 
 from .changes import DELETED, owner_of
-from .kube import PODS, Kind
+from .kube import CLAIMS, PODS, Kind
 from .seen import version_of
 from .watch import Key
 
@@ -147,6 +149,7 @@ class Views:
         """Called when a builder waits for work, a pod finds no room, or one is gone."""
         self.pods: OwnedView[Pod] = OwnedView()
         self.config_maps: OwnedView[ConfigMap] = OwnedView()
+        self.claims: OwnedView[Claim] = OwnedView()
         self.nodes = NodeView()
         self.full: Counter[str] = Counter()
         """How many pods the quota of a namespace has refused since builders there gave way."""
@@ -156,8 +159,8 @@ class Views:
         """Builds of which a quota has refused a pod, by their namespaces."""
 
     def children_of(self, owner: str) -> Children:
-        """Return the pods and ConfigMaps of the build with this uid."""
-        return Children(pods=self.pods.of(owner), config_maps=self.config_maps.of(owner))
+        """Return the pods, ConfigMaps and claims of the build with this uid."""
+        return Children(pods=self.pods.of(owner), config_maps=self.config_maps.of(owner), claims=self.claims.of(owner))
 
     # What watches show
 
@@ -200,6 +203,23 @@ class Views:
         elif is_child(manifest, owner.uid):
             self.config_maps.store(owner.uid, meta["name"], _seen(manifest, config_map_from))
 
+    def claim_seen(self, kind: str, manifest: Mapping[str, Any]) -> None:
+        """Likewise, of a PersistentVolumeClaim. That it has got its volume is seen by the pod that waits for it."""
+        meta = manifest["metadata"]
+        owner = owner_of(meta)
+        if owner is None:
+            return
+        key = Key(meta["namespace"], owner.name)
+        if kind == DELETED:
+            if self.claims.remove(owner.uid, meta["name"], meta["uid"]):
+                self._wake(key, 0.0)
+        elif is_child(manifest, owner.uid):
+            known, seen = self.claims.get(owner.uid, meta["name"]), _seen(manifest, claim_from)
+            stored, now = self.claims.store(owner.uid, meta["name"], seen), seen.value
+            # One that is deleted or lost serves no builder.
+            if stored and known is not None and (known.deleting, known.lost) != (now.deleting, now.lost):
+                self._wake(key, TOGETHER_SECONDS)
+
     def node_seen(self, kind: str, manifest: Mapping[str, Any]) -> bool:
         """Likewise, of a node; return whether placement could be another."""
         if kind == DELETED:
@@ -217,6 +237,8 @@ class Views:
             self.pods.store(owner.uid, meta["name"], seen := _seen(manifest, pod_from))
             if seen.value.idle:
                 self.on_room_changed()
+        elif kind is CLAIMS:
+            self.claims.store(owner.uid, meta["name"], _seen(manifest, claim_from))
         else:
             self.config_maps.store(owner.uid, meta["name"], _seen(manifest, config_map_from))
 
@@ -237,9 +259,11 @@ class Views:
                 self._wake(build, 0.0)
 
     def deleted(self, kind: Kind, owner: str, name: str, uid: str) -> None:
-        """Take in that a child was deleted: a ConfigMap is gone, a pod takes its time to end."""
+        """Take in that a child was deleted: a ConfigMap is gone, a pod takes its time to end, and so does its claim."""
         if kind is PODS:
             self.pods.amend(owner, name, uid, lambda pod: replace(pod, deleting=True))
+        elif kind is CLAIMS:
+            self.claims.amend(owner, name, uid, lambda claim: replace(claim, deleting=True))
         else:
             self.config_maps.remove(owner, name, uid)
 

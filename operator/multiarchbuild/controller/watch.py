@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from .changes import Changes, build_view, node_view
-from .kube import BUILDS, CONFIG_MAPS, NODES, PODS, Kind, Kube
+from .kube import BUILDS, CLAIMS, CONFIG_MAPS, NODES, PODS, Kind, Kube
 from .stream import Handle, Stream
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by=multiarchbuild"
@@ -40,6 +40,8 @@ class Sink:
     """A pod of a build, likewise."""
     config_map: Handle
     """The metadata of a ConfigMap of a build, likewise."""
+    claim: Handle
+    """A PersistentVolumeClaim of a build, likewise; where builds may have any."""
     node: Handle
     """A node that came, went, or changed in something that placement looks at, likewise."""
 
@@ -47,13 +49,14 @@ class Sink:
 class Watcher:
     """The streams of builds, pods and nodes."""
 
-    def __init__(self, kube: Kube, namespaces: Sequence[str], sink: Sink) -> None:
+    def __init__(self, kube: Kube, namespaces: Sequence[str], sink: Sink, *, claims: bool = False) -> None:
         """Prepare.
 
         Args:
             kube: The cluster.
             namespaces: Which ones to watch; none means all.
             sink: What to call.
+            claims: Whether builds may have volumes: without, the operator needs no rights for them.
         """
         self._sink = sink
         scopes = tuple(namespaces) or (None,)
@@ -69,6 +72,8 @@ class Watcher:
                 stream(CONFIG_MAPS, scope, sink.config_map, label_selector=MANAGED_BY, metadata_only=True),
                 stream(BUILDS, scope, self._build, page=BUILDS_PAGE),
             ]
+            if claims:
+                self._streams.append(stream(CLAIMS, scope, sink.claim, label_selector=MANAGED_BY, page=LARGE_PAGE))
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -101,6 +106,6 @@ class Watcher:
             self._sink.node(kind, manifest)
 
 
-def streams(namespaces: Sequence[str]) -> int:
+def streams(namespaces: Sequence[str], *, claims: bool = False) -> int:
     """Return how many streams there are for these namespaces."""
-    return 3 * (len(namespaces) or 1) + 1
+    return (4 if claims else 3) * (len(namespaces) or 1) + 1

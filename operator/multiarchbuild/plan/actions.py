@@ -15,9 +15,10 @@ from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.requests import LastImage
 from multiarchbuild.api.results import Pushed, Source
 from multiarchbuild.api.source import Paths
-from multiarchbuild.api.status import Mode, ParentImage
+from multiarchbuild.api.status import CacheVolumeUse, Mode, ParentImage
 
 from .children import Requests, Role
+from .pod_policy import AccessMode
 
 UNDISTURBED: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations by which autoscalers leave a node alone while a step runs on it: what it has done would be lost.
@@ -56,6 +57,24 @@ class EnsureInputs:
     run_id: str
     parents: tuple[ParentImage, ...] = ()
     """Images of the builds that it is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureClaim:
+    """Create the claim for what a builder keeps between runs."""
+
+    name: str
+    run_id: str
+    """Of the run that needs it first."""
+    platforms: tuple[Platform, ...]
+    placement: str
+    """Slug of the placement of the builder."""
+    asked: str
+    """Hash of the size and all else that is asked of it."""
+    size: str
+    storage_class: str
+    """Empty for the default of the cluster."""
+    access_mode: AccessMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,10 @@ class StartBuild:
     """Whether its builder stays for the next run."""
     parents: tuple[ParentImage, ...] = ()
     """As of the run's ConfigMap, for a builder that can't mount it any more."""
+    claim: str = ""
+    """Name of the claim that buildkitd keeps its state on; empty for a folder that goes with the pod."""
+    volume: CacheVolumeUse | None = None
+    """Whether it has one, or why not; None where none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +263,19 @@ class DeleteConfigMap:
     uid: str
 
 
-Start = EnsureInputs | StartResolve | StartBuild | StartPublish
+@dataclass(frozen=True, slots=True)
+class DeleteClaim:
+    """Delete a PersistentVolumeClaim, likewise; it stays for as long as a pod has it."""
+
+    name: str
+    uid: str
+
+
+Start = EnsureInputs | EnsureClaim | StartResolve | StartBuild | StartPublish
 """What creates a child."""
-Action = (
-    Start | HandOver | AnnotateSource | AnnotateBuilt | MarkIdle | Resize | KeepRecord | DeletePod | DeleteConfigMap
-)
+Deletion = DeletePod | DeleteConfigMap | DeleteClaim
+"""What deletes one."""
+Action = Start | HandOver | AnnotateSource | AnnotateBuilt | MarkIdle | Resize | KeepRecord | Deletion
 
 
 @dataclass(frozen=True, slots=True)

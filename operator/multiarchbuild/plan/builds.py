@@ -12,12 +12,13 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Built, Failure, Source
 from multiarchbuild.api.scheduling import Strategy
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.api.status import BuilderUse, CacheStatus, Phase, PlatformStatus, RunStatus
+from multiarchbuild.api.status import BuilderUse, CacheStatus, CacheVolumeUse, Phase, PlatformStatus, RunStatus
 
-from . import attempts, kept
-from .actions import AnnotateSource, HandOver, Placement, StartBuild
+from . import attempts, claims, kept
+from .actions import AnnotateSource, EnsureClaim, HandOver, Placement, StartBuild
 from .cache import cache_refs
 from .children import Pod, Role, platform_of
+from .claims import Grant
 from .context import Context, earliest
 from .identity import builder_name, builder_slug
 from .not_created import ASK_AGAIN, Child
@@ -42,7 +43,7 @@ class BuildProgress:
 
     entry: PlatformStatus
     """For every platform of the builder but for its name, unless they are built."""
-    actions: tuple[StartBuild | HandOver | AnnotateSource, ...] = ()
+    actions: tuple[EnsureClaim | StartBuild | HandOver | AnnotateSource, ...] = ()
     wake_at: datetime | None = None
 
 
@@ -72,7 +73,7 @@ def read(context: Context, run: RunStatus, entry: PlatformStatus) -> tuple[Platf
     pods = [pod for pod in context.pods_of(run.id, Role.BUILD) if platform in pod.platforms]
     entry, pods = _without_given_up(context, entry, pods)
     reading = attempts.read(context, entry, pods, Built)
-    step = _with_builder(reading.step, pods)
+    step = claims.seen(_with_builder(reading.step, pods), pods)
     if (built := reading.result) is None:
         return step, reading.look_again
     digest = next((image.digest for image in built.images if image.platform == str(platform)), None)
@@ -121,10 +122,11 @@ def all_kept(context: Context, run: RunStatus) -> bool:
 
 
 def _find(context: Context, run: RunStatus, builder: Builder) -> bool:
-    placement = _choose(context, run, builder).placement
+    placement, before = _choose(context, run, builder).placement, PlatformStatus(platform=builder.names[0])
     name = builder_name(context.build, run.id, builder_slug(builder.platforms), placement.slug, 1)
-    action = _action(context, run, builder, Child(name), placement, None, 1)
-    return _kept(context, PlatformStatus(platform=builder.names[0]), action)[0] is not None
+    grant = claims.grant(context, run.id, builder.platforms, placement, before)
+    action = _action(context, run, builder, Child(name), placement, None, 1, grant)
+    return _kept(context, before, action)[0] is not None
 
 
 def _action(
@@ -135,6 +137,7 @@ def _action(
     placement: Placement,
     source: Source | None,
     attempt: int,
+    grant: Grant,
 ) -> StartBuild:
     return StartBuild(
         name=child.name,
@@ -149,6 +152,8 @@ def _action(
         source=source,
         keep=kept.keep(context.build, context.policy) if context.template is not None else None,
         parents=run.parents,
+        claim=grant.claim,
+        volume=grant.use,
     )
 
 
@@ -156,29 +161,45 @@ def _start(
     context: Context, run: RunStatus, builder: Builder, before: PlatformStatus, source: Source | None, attempt: int
 ) -> BuildProgress:
     choice = _choose(context, run, builder)
-    slug = builder_slug(builder.platforms)
-    child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, choice.placement.slug, attempt))
+    grant = claims.grant(context, run.id, builder.platforms, choice.placement, before)
+    slug, way = builder_slug(builder.platforms), "-".join(filter(None, (choice.placement.slug, grant.slug)))
+    child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, way, attempt))
     if child.rejected:
         rejected = _update(before, phase=Phase.PENDING, reason=Reason.POD_REJECTED, message=child.rejected)
         return BuildProgress(rejected, wake_at=context.now + ASK_AGAIN)
-    if child.failed:
+    if child.failed or grant.failed:
         return BuildProgress(before)
-    action = _action(context, run, builder, child, choice.placement, source, attempt)
+    action = _action(context, run, builder, child, choice.placement, source, attempt, grant)
     pod, why = _kept(context, before, action)
     if pod is not None:
         return _hand_over(context, run, builder, before, action, pod)
+    if grant.holders:
+        return _waits_for_volume(context, before, action, grant.holders, why)
     entry = PlatformStatus(
         platform=builder.names[0],
         phase=Phase.PENDING,
         mode=choice.placement.mode,
         reason=choice.reason,
-        message=choice.message,
+        message=grant.message or choice.message,
         pod=action.name,
         attempt=attempt,
         builder=why,
+        volume=grant.use,
         failed_attempts=before.failed_attempts,
     )
-    return BuildProgress(entry, actions=(action,), wake_at=choice.wait_until)
+    return BuildProgress(entry, actions=(*grant.actions, action), wake_at=choice.wait_until)
+
+
+def _waits_for_volume(
+    context: Context, before: PlatformStatus, action: StartBuild, holders: Sequence[Pod], why: BuilderUse | None
+) -> BuildProgress:
+    """Return where a builder stands whose volume another pod has, which ends: two never have it at a time."""
+    message = f"waiting until pod {holders[0].name} has ended, which has the volume of the cache"
+    waits: dict[str, Any] = {"phase": Phase.PENDING, "message": message}
+    if not before.attempt:
+        # A kept builder whose place another takes goes.
+        waits |= {"reason": Reason.PENDING, "mode": action.placement.mode, "builder": why}
+    return BuildProgress(_update(before, **waits), wake_at=claims.released_at(holders, context.now))
 
 
 def _kept(context: Context, before: PlatformStatus, action: StartBuild) -> tuple[Pod | None, BuilderUse | None]:
@@ -213,6 +234,7 @@ def _hand_over(
         pod=pod.name,
         attempt=action.attempt,
         builder=BuilderUse.KEPT,
+        volume=CacheVolumeUse.USED if pod.claim else action.volume,
         started_at=context.now,
         failed_attempts=before.failed_attempts,
     )
@@ -244,7 +266,7 @@ def _without_node(
     entry: PlatformStatus,
     pod: Pod,
     source: Source | None,
-    actions: tuple[AnnotateSource, ...],
+    actions: tuple[EnsureClaim | AnnotateSource, ...],
 ) -> BuildProgress:
     """Return where a builder stands whose pod waits for a node."""
     if pod.gates:
@@ -256,7 +278,21 @@ def _without_node(
         moved = _start(context, run, builder, entry, source, entry.attempt)
         # Where that one is refused, this one may still get a node.
         return moved if moved.actions else replace(moved, actions=actions)
+    volume_until = None
+    if pod.claim:
+        volume_until = claims.waits_until(context, pod, fits=choice.reason is Reason.PENDING)
+        if volume_until is not None and context.now >= volume_until:
+            without = _update(entry, volume=CacheVolumeUse.UNAVAILABLE)
+            moved = _start(context, run, builder, without, source, entry.attempt)
+            return moved if moved.actions else replace(moved, actions=actions)
+        grant = claims.grant(context, run.id, builder.platforms, choice.placement, entry)
+        if not grant.failed and grant.claim != pod.claim:
+            moved = _start(context, run, builder, entry, source, entry.attempt)
+            return moved if moved.actions else replace(moved, actions=actions)
+        actions = (*actions, *grant.actions)  # somebody has deleted it before it was used
     reason, message = choice.reason, choice.message
+    if entry.volume is CacheVolumeUse.REFUSED and entry.reason is reason:
+        message = entry.message or message  # why it has none
     if reason is Reason.PENDING and pod.unschedulable:
         reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
     patience = context.build.spec.scheduling.pending_timeout
@@ -267,7 +303,7 @@ def _without_node(
         failed = attempts.failed(context, entry, failure)
         return BuildProgress(failed, wake_at=attempts.next_due(context, failed))
     waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
-    return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until))
+    return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until, volume_until))
 
 
 def queued(pod: Pod) -> str:

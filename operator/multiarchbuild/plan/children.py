@@ -20,7 +20,7 @@ from multiarchbuild.api.mounts import (
 from multiarchbuild.api.platforms import SUPPORTED, Platform
 from multiarchbuild.api.requests import RequestHead
 from multiarchbuild.api.resource import GROUP
-from multiarchbuild.api.status import Mode
+from multiarchbuild.api.status import CacheVolumeUse, Mode
 
 UID_LABEL = f"{GROUP}/build-uid"
 """Label of every child: uid of its MultiArchBuild. (Its name may be longer than a label's value.)"""
@@ -40,6 +40,14 @@ MODE_ANNOTATION = f"{GROUP}/mode"
 """Annotation of a build pod: Native, Emulated or Cross."""
 PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 """Annotation of a build pod: which of the placements of its platform it has; the likeliest has none."""
+CACHE_ROLE = "cache"
+"""Value of the label of a claim for what builders keep (cache.volume)."""
+VOLUME_LABEL = f"{GROUP}/volume"
+"""Label of such a claim: hash of what the build and the policy ask of it."""
+VOLUME_ANNOTATION = f"{GROUP}/cache-volume"
+"""Annotation of a build pod: whether it has such a claim, or why not (`CacheVolumeUse`)."""
+STATE_VOLUME = "buildkitd-state"
+"""Name of the volume that buildkitd keeps its state on."""
 IMAGE_ANNOTATION = f"{GROUP}/image"
 """Annotation of a publish pod: repository that it pushes to. The build may be edited meanwhile."""
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
@@ -171,6 +179,12 @@ class Pod:
     """Whether its QoS class is Guaranteed: its requests are its limits."""
     queued: bool = False
     """Whether Kueue counts it until it ends, also where a webhook has put it in a queue."""
+    claim: str = ""
+    """Name of the claim that its buildkitd keeps its state on; empty where the state goes with the pod."""
+    volume: CacheVolumeUse | None = None
+    """Whether it has one, or why not; None where none is asked for."""
+    deleted_at: datetime | None = None
+    """When it is to be gone, where it is being deleted and has a claim, which another pod may wait for."""
 
     @property
     def request(self) -> str:
@@ -197,6 +211,25 @@ class ConfigMap:
     run_id: str
     is_record: bool = False
     """Whether it keeps what a builder has recorded, and is no run's inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A PersistentVolumeClaim of this build."""
+
+    name: str
+    uid: str
+    platforms: tuple[Platform, ...]
+    placement: str
+    """Which of the placements of its platforms it is for; the likeliest has none."""
+    asked: str
+    """Hash of what the build and the policy asked of it."""
+    bound: bool = False
+    """Whether it has a volume."""
+    lost: bool = False
+    """Whether it had one that is gone (phase Lost)."""
+    deleting: bool = False
+    """Whether it goes, as soon as no pod has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +261,7 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     started = _started(step.get("state", {}))
     handed = _handed(annotations.get(REQUEST_ANNOTATION, ""))
+    claim = _claim(manifest.get("spec", {}))
     disruption = conditions.get("DisruptionTarget", {})
     return Pod(
         name=meta["name"],
@@ -276,6 +310,9 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
         full_requests=annotations.get(REQUESTS_ANNOTATION, ""),
         guaranteed=status.get("qosClass") == "Guaranteed",
         queued=any(key.startswith(KUEUE) for key in (*labels, *annotations)),
+        claim=claim,
+        volume=_volume(annotations.get(VOLUME_ANNOTATION, "")),
+        deleted_at=_moment(meta.get("deletionTimestamp", "")) if claim else None,
     )
 
 
@@ -293,6 +330,22 @@ def config_map_from(manifest: Mapping[str, Any]) -> ConfigMap:
     labels = meta.get("labels", {})
     is_record = labels.get(ROLE_LABEL) == RECORD_ROLE
     return ConfigMap(name=meta["name"], uid=meta["uid"], run_id=labels.get(RUN_LABEL, ""), is_record=is_record)
+
+
+def claim_from(manifest: Mapping[str, Any]) -> Claim:
+    """Return what a v1 PersistentVolumeClaim says."""
+    meta, phase = manifest["metadata"], manifest.get("status", {}).get("phase", "Pending")
+    annotations = meta.get("annotations", {})
+    return Claim(
+        name=meta["name"],
+        uid=meta["uid"],
+        platforms=tuple(platform_of(text) for text in annotations.get(PLATFORMS_ANNOTATION, "").split(",") if text),
+        placement=annotations.get(PLACEMENT_ANNOTATION, ""),
+        asked=meta.get("labels", {}).get(VOLUME_LABEL, ""),
+        bound=phase == "Bound",
+        lost=phase == "Lost",
+        deleting="deletionTimestamp" in meta,
+    )
 
 
 def node_from(manifest: Mapping[str, Any]) -> Node:
@@ -340,6 +393,18 @@ def _handed(text: str) -> RequestHead | None:
 def _inputs(spec: Mapping[str, Any]) -> str:
     volumes = (volume for volume in spec.get("volumes") or () if volume["name"] == INPUTS_VOLUME)
     return next((str(volume.get("configMap", {}).get("name", "")) for volume in volumes), "")
+
+
+def _claim(spec: Mapping[str, Any]) -> str:
+    volumes = (volume for volume in spec.get("volumes") or () if volume["name"] == STATE_VOLUME)
+    return next((str((volume.get("persistentVolumeClaim") or {}).get("claimName", "")) for volume in volumes), "")
+
+
+def _volume(text: str) -> CacheVolumeUse | None:
+    try:
+        return CacheVolumeUse(text) if text else None
+    except ValueError:
+        return None
 
 
 def _role(text: str) -> Role:

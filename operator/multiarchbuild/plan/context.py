@@ -9,7 +9,7 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Failure
 
 from .actions import StartBuild
-from .children import ConfigMap, Node, Pod, Role
+from .children import Claim, ConfigMap, Node, Pod, Role
 from .cluster import ClusterView
 from .flux import Artifact
 from .identity import inputs_name
@@ -40,6 +40,8 @@ class Context:
     template: Callable[[StartBuild, MultiArchBuild, Policy], str] | None = None
     """Hash of what pods for the same build and platform have in common (`kept.Template`); without it none is kept."""
 
+    claims: tuple[Claim, ...] = ()
+    """What there is of volumes for what builders keep."""
     parents: Parents = field(default_factory=Parents)
     """What the builds have published that this one is made from."""
     others: ClusterView = field(default_factory=ClusterView)
@@ -89,7 +91,10 @@ class Context:
         """Return whether `attempt` (from 1), which failed so, is followed by another.
 
         One that left a tag alone always is, once: nothing is wrong with what it does, it has to look at the tag again.
+        And one that failed for its volume: the next has none, and what only makes builds faster fails none.
         """
+        if failure.reason is Reason.CACHE_VOLUME_FAILED:
+            return True
         least = 1 if failure.reason is Reason.TAG_MOVED else 0
         return failure.reason.retryable and attempt <= max(self.build.spec.retries, least)
 

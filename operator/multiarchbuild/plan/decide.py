@@ -18,9 +18,23 @@ from multiarchbuild.api.status import (
     Status,
 )
 
-from . import admission, base_images, demand, events, kept, polling, recorded, retention, runs, summary, timed
+from . import (
+    admission,
+    base_images,
+    builds,
+    claims,
+    demand,
+    events,
+    kept,
+    polling,
+    recorded,
+    retention,
+    runs,
+    summary,
+    timed,
+)
 from .actions import Action, EventRecord
-from .children import ConfigMap, Node, Pod
+from .children import Claim, ConfigMap, Node, Pod
 from .cluster import ClusterView
 from .conflicts import tag_conflict
 from .context import Context, earliest
@@ -42,6 +56,7 @@ class Children:
 
     pods: tuple[Pod, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
+    claims: tuple[Claim, ...] = ()
     artifact: Artifact | None = None
     """What Flux says, where the source is an object of Flux."""
 
@@ -97,6 +112,7 @@ def decide(
         children.config_maps,
         not_created or NotCreated(),
         template,
+        children.claims,
         parents_of(build, others),
         others,
     )
@@ -152,33 +168,16 @@ def decide(
         ),
         context,
     )
-    ended = run is not None and run.result is not None and old.run is not None and old.run.result is None
-    stay = kept.staying(children.pods, status.run, build, nodes=nodes, policy=policy, now=now)
-    deletions = tuple(
-        retention.deletions(
-            children.pods,
-            children.config_maps,
-            status.run,
-            status.history,
-            (status.source, status.base_images),
-            now=now,
-            stay=stay,
-        )
-    )
     before = (*(progress.actions if progress else ()), *check.actions, *bases.actions)
-    marks = tuple(kept.marks(children.pods, status.run, stay, now=now))
-    resizes = tuple(kept.requests(children.pods, stay, marks, before, policy))
-    after = (*recorded.to_keep(build, status.run, children.pods, children.config_maps), *marks, *resizes, *deletions)
-    deleted = {action.name for action in deletions}
+    after, look_again = _after(context, status, before)
     wake_at = earliest(
         progress.wake_at if progress else None,
         check.wake_at,
         bases.wake_at,
-        kept.raised_again_at(resizes, before, now),
+        look_again,
         demand.wakes_at(context, status.run) if status.run is not None else None,
-        now if run_follows or (ended and run and demand.follows(context, run, bases.status)) else None,
+        now if run_follows or _another_follows(context, old.run, run, bases.status) else None,
         _resync_at(context, run, check.status, bases.status),
-        *(retention.overdue_at(pod) for pod in children.pods if pod.name not in deleted),
     )
     return Decision(
         before=before,
@@ -187,6 +186,34 @@ def decide(
         events=(*events.transitions(build, old, status), *events.names_taken(context.not_created)),
         wake_after=None if wake_at is None else max(wake_at - now, timedelta()),
     )
+
+
+def _after(context: Context, status: Status, before: tuple[Action, ...]) -> tuple[tuple[Action, ...], datetime | None]:
+    """Return what is to do once `status` is written, and when to look again whether that is all."""
+    build, pods, policy, now = context.build, context.pods, context.policy, context.now
+    built_together = (each.platforms for each in builds.builders(build.spec))
+    claims_gone = tuple(claims.deletions(build, policy, context.claims, built_together, status.run))
+    stay = kept.staying(pods, status.run, build, nodes=context.nodes, policy=policy, now=now)
+    held = claims.held(pods, context.claims, claims_gone)
+    stay -= held
+    looks = status.source, status.base_images
+    unneeded = retention.deletions(pods, context.config_maps, status.run, status.history, looks, now=now, stay=stay)
+    gone = tuple(dict.fromkeys([*unneeded, *retention.ended(pods, held)]))
+    marks = tuple(kept.marks(pods, status.run, stay, now=now))
+    resizes = tuple(kept.requests(pods, stay, marks, before, policy))
+    records = recorded.to_keep(build, status.run, pods, context.config_maps)
+    names = {action.name for action in gone}
+    overdue = (retention.overdue_at(pod) for pod in pods if pod.name not in names)
+    look_again = earliest(kept.raised_again_at(resizes, before, now), *overdue)
+    return (*records, *marks, *resizes, *gone, *claims_gone), look_again
+
+
+def _another_follows(
+    context: Context, old: RunStatus | None, run: RunStatus | None, bases: BaseImagesCheck | None
+) -> bool:
+    """Return whether `run` has ended in this look, and the next one starts another."""
+    ended = run is not None and run.result is not None and old is not None and old.result is None
+    return ended and run is not None and demand.follows(context, run, bases)
 
 
 def _brought_forward(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from multiarchbuild.api.conditions import ConditionType
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION, REBUILD_ANNOTATION, MultiArchBuild
-from multiarchbuild.api.status import BuilderUse, Mode, Phase, PlatformStatus, Result, RunStatus, Status
+from multiarchbuild.api.status import BuilderUse, CacheVolumeUse, Mode, Phase, PlatformStatus, Result, RunStatus, Status
 
 from .actions import EventRecord
 from .demand import rebuild_request
@@ -16,6 +16,14 @@ from .identity import is_run_id
 from .not_created import NotCreated
 from .sources import is_resolved
 
+_NEW_ONE = "it is deleted, and the next run gets a new one"
+_WITHOUT_VOLUME = {
+    CacheVolumeUse.IN_USE: "another pod, which does not end, has it",
+    CacheVolumeUse.UNAVAILABLE: f"no node could mount it in time, or it was not made in time: {_NEW_ONE}",
+    CacheVolumeUse.FAILED: f"it was full or not mounted, or buildkitd did not start with what is in it: {_NEW_ONE}",
+    CacheVolumeUse.DELETED: "it is being deleted, or its storage is lost",
+    CacheVolumeUse.REFUSED: "the API server did not let its claim be made",
+}
 _LOST = {
     BuilderUse.LOST: "was lost while it built, or failed for a reason that may be its own",
     BuilderUse.NO_ANSWER: "did not begin",
@@ -164,6 +172,10 @@ def _platform(run: RunStatus, entry: PlatformStatus, before: PlatformStatus | No
     if entry.builder in _LOST and (before is None or before.builder is not entry.builder):
         message = f"{entry.platform}: the kept builder {_LOST[entry.builder]}: another pod builds, in the same attempt"
         yield EventRecord(f"{key}/{entry.builder}", "Warning", "KeptBuilderLost", message)
+    if entry.volume in _WITHOUT_VOLUME and (before is None or before.volume is not entry.volume):
+        message = f"{entry.platform} is built without the volume of its cache: {_WITHOUT_VOLUME[entry.volume]}"
+        message += f": {entry.message}" if entry.volume is CacheVolumeUse.REFUSED and entry.message else ""
+        yield EventRecord(f"{key}/volume/{entry.volume}", "Warning", "CacheVolumeNotUsed", message)
     if fresh or (before is not None and (before.phase, before.reason) != (entry.phase, entry.reason)):
         yield from _phase(entry, key)
 

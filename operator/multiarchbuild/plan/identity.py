@@ -98,6 +98,11 @@ def record_name(build: MultiArchBuild, run: str, builder: str) -> str:
     return _name(build.metadata.name, run, f"{builder}-record")
 
 
+def claim_name(build: MultiArchBuild, asked: str, builder: str, placement: str) -> str:
+    """Return the name of the claim for what a builder keeps; `asked` is the hash of what is asked of it."""
+    return _name(build.metadata.name, asked, "-".join(filter(None, (builder, placement, "cache"))))
+
+
 def step_name(build: MultiArchBuild, run: str, step: str, attempt: int) -> str:
     """Return the name of the pod for a step that the whole run has one of."""
     return _name(build.metadata.name, run, f"{step}-{attempt}")

@@ -126,8 +126,7 @@ def staying(
     # The spec may write a platform in another way: linux/arm64/v8 is linux/arm64. A pod that is refused is to take the
     # place of one that can't be used: that may be what the quota has no room for.
     used = {
-        platform_of(entry.platform): "" if entry.reason is Reason.POD_REJECTED else entry.pod
-        for entry in (run.platforms if run else ())
+        platform_of(entry.platform): "" if _gives_way(entry) else entry.pod for entry in (run.platforms if run else ())
     }
 
     def replaced(pod: Pod) -> bool:
@@ -138,6 +137,11 @@ def staying(
         pod for pod in pods if _exists(pod) and (asked or not pod.queued) and _unfit(pod, nodes, policy, now) is None
     )
     return frozenset(pod.name for pod in fit if not replaced(pod))
+
+
+def _gives_way(entry: PlatformStatus) -> bool:
+    """Return whether a builder that stays is in the way of one that is not there yet: of its room, or of its volume."""
+    return entry.reason is Reason.POD_REJECTED or (entry.reason is Reason.PENDING and not entry.attempt)
 
 
 def marks(pods: Sequence[Pod], run: RunStatus | None, stay: frozenset[str], *, now: datetime) -> Iterator[MarkIdle]:

@@ -125,12 +125,17 @@ def refusal(pod: Pod, nodes: Sequence[Node]) -> Failure | None:
 
 def _waiting(pod: Pod, now: datetime) -> Outcome:
     # Without a sandbox the status says nothing but this: why it is missing is in the kubelet's events.
-    missing = pod.user_namespace and pod.node is not None and not pod.sandboxed
+    missing = (pod.user_namespace or bool(pod.claim)) and pod.node is not None and not pod.sandboxed
     if pod.step_started_at is not None or not (pod.waiting_reason or missing):
         return Going()
+    if pod.claim and pod.daemon_restarts and pod.waiting_reason == "CrashLoopBackOff":
+        return _volume_failed(pod, "buildkitd does not start with what is in it")
     patience = (pod.scheduled_at or pod.created_at) + START_GRACE
     if now < patience:
         return Going(look_again=patience)
+    if pod.claim and (missing or pod.waiting_reason in _NOT_CREATED):
+        why = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_reason else "it is not mounted"
+        return _volume_failed(pod, f"{why} (kubectl describe pod {pod.name})")
     if missing:
         return _no_user_namespace(pod, f"kubectl describe pod {pod.name} tells why")
     if pod.user_namespace and pod.waiting_reason in _NOT_CREATED:
@@ -138,6 +143,14 @@ def _waiting(pod: Pod, now: datetime) -> Outcome:
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
     return Failure(
         reason=reason, message=f"pod {pod.name} could not start: {pod.waiting_reason}: {pod.waiting_message}"
+    )
+
+
+def _volume_failed(pod: Pod, why: str) -> Failure:
+    return Failure(
+        reason=Reason.CACHE_VOLUME_FAILED,
+        message=f"pod {pod.name} could not start with its cache volume (claim {pod.claim}): {why}. The next try has "
+        "none, and the claim is deleted: the next run gets a new one",
     )
 
 

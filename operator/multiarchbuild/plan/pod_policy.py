@@ -10,6 +10,7 @@ from multiarchbuild.api.base import Model
 from multiarchbuild.api.scheduling import Resources
 
 from .children import Role
+from .patterns import KeyPattern
 from .quantities import Amount, quantity
 
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -67,6 +68,35 @@ class VolumeSizes(Model):
     """Of the step: the source, unpacked."""
     builder: Amount = "100Gi"
     """Of BuildKit: layers and cache. Where the builder has a limit of ephemeral-storage, that is it."""
+
+
+class AccessMode(StrEnum):
+    """How the claim of a volume is bound."""
+
+    ONE_POD = "ReadWriteOncePod"
+    """To one pod: the scheduler and the kubelet see to it, besides the operator."""
+    ONE_NODE = "ReadWriteOnce"
+    """To one node, for provisioners that know nothing else: the operator alone sees to it that one pod has it."""
+
+
+class CacheVolumes(Model):
+    """Volumes that builds may ask for (cache.volume). Without `maxSize` none are allowed."""
+
+    max_size: Amount | None = None
+    """How large each volume may be at most, such as 50Gi."""
+    storage_classes: tuple[KeyPattern, ...] = ()
+    """Patterns of the StorageClasses that builds may name."""
+    default_storage_class: Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9.-]*$")] = ""
+    """StorageClass of builds that name none; empty for the default of the cluster."""
+    access_mode: AccessMode = AccessMode.ONE_POD
+    """accessModes of the claims."""
+
+    @field_validator("max_size")
+    @classmethod
+    def _is_some_room(cls, amount: str | int | None) -> str | int | None:
+        if amount is not None and not quantity(amount):
+            raise ValueError("is less than a byte: write 50Gi, or remove it to allow no volumes")
+        return amount
 
 
 def _usual(memory: str) -> Resources:

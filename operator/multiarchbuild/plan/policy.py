@@ -19,7 +19,7 @@ from multiarchbuild.api.spec import DEFAULT_TIMEOUT
 from .children import Role
 from .identity import digest
 from .patterns import KeyPattern, MatchAny, Pattern, Template
-from .pod_policy import Injection, PodMetadata, StepResources, VolumeSizes
+from .pod_policy import CacheVolumes, Injection, PodMetadata, StepResources, VolumeSizes
 from .proxy import ProxyPolicy
 from .quantities import Amount, quantity
 from .tenants import NATIVE, Nodes, Tenant, are_told_apart
@@ -314,6 +314,8 @@ class Policy(Model):
     """How many runs may go on at the same time."""
     kept_builders: KeptBuilders = KeptBuilders()
     """Builders that stay after a run, to serve the next one."""
+    cache_volumes: CacheVolumes = CacheVolumes()
+    """Volumes that builds may ask for, to keep their cache on."""
     rebuild: RebuildPolicy = RebuildPolicy()
     """When runs start that nobody has asked for."""
     tracing: Tracing = Tracing()
@@ -435,6 +437,17 @@ class Policy(Model):
     def volume_sizes(self, namespace: str) -> VolumeSizes:
         """Return how large the volumes of a pod may become."""
         return self.rules_for(namespace).volumes or self.volumes
+
+    def cache_volumes_for(self, namespace: str) -> CacheVolumes:
+        """Return which volumes builds in `namespace` may ask for."""
+        return self.rules_for(namespace).cache_volumes or self.cache_volumes
+
+    @property
+    def knows_cache_volumes(self) -> bool:
+        """Whether any build may have one: the operator needs rights for claims then, and watches them."""
+        return any(
+            each and each.max_size for each in (self.cache_volumes, *(own.cache_volumes for own in self.tenants))
+        )
 
     def resources(self, own: Resources, namespace: str) -> Resources:
         """Return the resources of a builder for which the build asks `own`: what has a maximum has a limit."""

@@ -61,6 +61,16 @@ def deletions(
             yield DeleteConfigMap(config_map.name, config_map.uid)
 
 
+def ended(pods: tuple[Pod, ...], held: frozenset[str]) -> Iterator[DeletePod]:
+    """Yield the pods among `held` that have ended: a claim that is deleted stays for as long as any pod names it.
+
+    Their logs go with them; what they failed for is in status.
+    """
+    for pod in pods:
+        if pod.name in held and not pod.deleting and pod.phase in {"Succeeded", "Failed"}:
+            yield DeletePod(pod.name, pod.uid)
+
+
 def _waits(pod: Pod) -> bool:
     return pod.idle and not _has_ended(pod)
 

@@ -115,6 +115,27 @@ def _tenant(build: MultiArchBuild, policy: Policy) -> Iterator[str]:
             yield f"{field} {message} ({rule}.{part})"
 
 
+def cache_volume(build: MultiArchBuild, policy: Policy) -> Iterator[str]:
+    """Yield what the policy has against the volume that `build` asks for."""
+    volume, namespace = build.spec.cache.volume, build.metadata.namespace
+    if volume is None:
+        return
+    allowed, tenant = policy.cache_volumes_for(namespace), policy.tenant(namespace)
+    own = tenant is not None and tenant.cache_volumes is not None and tenant in policy.tenants
+    rule = f"policy: {f'tenants[{policy.tenants.index(tenant)}].' if own and tenant else ''}cacheVolumes"
+    most, name = allowed.max_size, volume.storage_class_name
+    if most is None:
+        yield f"cache.volume is set, but builds of namespace {namespace} may have no volume ({rule}.maxSize)"
+        return
+    if not quantity(volume.size):
+        yield f"cache.volume.size is {volume.size}, which is not an amount of bytes: write 20Gi"
+    elif exceeds(volume.size, most):
+        yield f"cache.volume.size is {volume.size}, but at most {most} is allowed ({rule}.maxSize)"
+    if name is not None and not named(allowed.storage_classes, name, namespace):
+        classes = _only(allowed.storage_classes, namespace)
+        yield f"cache.volume.storageClassName is {name}, but {classes} ({rule}.storageClasses)"
+
+
 _Finding = tuple[str, str, str]
 """A field of spec, what is wrong with it, and the part of the entry that says so."""
 
@@ -244,5 +265,5 @@ def _overrides(scheduling: Scheduling) -> list[tuple[str, Override]]:
 
 _RUN_CHECKS: tuple[_Check, ...] = (_outputs, _emulation, _timeout)
 """Of what a run does and how long it may take: asked when one is to start."""
-_POD_CHECKS: tuple[_Check, ...] = (_tenant, _registries_of_identities, _resources, _metadata)
+_POD_CHECKS: tuple[_Check, ...] = (_tenant, _registries_of_identities, _resources, _metadata, cache_volume)
 """Of what its pods are."""

@@ -13,7 +13,7 @@ from multiarchbuild.api.base import Model
 from multiarchbuild.api.scheduling import Resources, Toleration
 
 from .patterns import IdentityPattern, KeyPattern, MatchAny, Pattern, is_pattern
-from .pod_policy import StepResources, VolumeSizes, are_labels
+from .pod_policy import CacheVolumes, StepResources, VolumeSizes, are_labels
 from .quantities import Amount
 
 NATIVE: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -112,6 +112,8 @@ class Tenant(Model):
     """Instead of stepResources of the policy."""
     volumes: VolumeSizes | None = None
     """Instead of volumes of the policy."""
+    cache_volumes: CacheVolumes | None = None
+    """Instead of cacheVolumes of the policy."""
     placement: Nodes = Nodes()
     """Nodes that all pods of these builds are kept on."""
     signing: Signing = Signing()

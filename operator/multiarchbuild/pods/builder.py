@@ -15,11 +15,11 @@ from multiarchbuild.api import mounts
 from multiarchbuild.api.nodes import PROFILE_FILE
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.scheduling import Resources
-from multiarchbuild.plan.children import BUILDKITD_CONTAINER
+from multiarchbuild.plan.children import BUILDKITD_CONTAINER, STATE_VOLUME
 from multiarchbuild.plan.policy import Isolation, Policy, Profile, RootlessPolicy
 
 from .supervisor import SUPERVISE
-from .volumes import Volume, scratch
+from .volumes import Volume, claimed, scratch
 
 _CONFIG = "/run/mab/buildkitd"
 _CA = "/run/mab/ca"
@@ -27,6 +27,8 @@ REGISTRY_CA = "/run/mab/registry-ca"
 """Where buildkitd finds the CA bundles of single registries: not where every connection looks."""
 _ROOTLESS_STATE = "/home/user/.local/share/buildkit"
 _STATE = "/var/lib/buildkit"
+VOLUME_CONTAINER = "volume"
+"""Name of the container that makes a volume buildkitd's own."""
 _LOG_LIMITS = (
     ("BUILDKIT_STEP_LOG_MAX_SIZE", str(128 << 20)),
     ("BUILDKIT_STEP_LOG_MAX_SPEED", "-1"),
@@ -59,17 +61,49 @@ def sizes(build: MultiArchBuild, policy: Policy) -> Iterator[str | int]:
             yield size(policy.resources(own, namespace), build, policy)
 
 
-def volumes(config_map: str, policy: Policy, size: str | int) -> list[Volume]:
-    """Return the volumes that only buildkitd mounts; `size` is how much it may keep."""
+def volumes(config_map: str, policy: Policy, size: str | int, claim: str = "") -> list[Volume]:
+    """Return the volumes that only buildkitd mounts: its state is on `claim`, or in a folder that may hold `size`."""
+    state = _ROOTLESS_STATE if _rootless(policy) else _STATE
+    key = mounts.BUILDKITD_VOLUME_FILE if claim else mounts.BUILDKITD_FILE
+    items = [{"key": key, "path": mounts.BUILDKITD_FILE}]
     found = [
-        _from_inputs("buildkitd-config", _CONFIG, config_map, mounts.BUILDKITD_FILE),
-        scratch("buildkitd-state", _ROOTLESS_STATE if _rootless(policy) else _STATE, size),
+        Volume("buildkitd-config", _CONFIG, {"configMap": {"name": config_map, "items": items}}),
+        claimed(STATE_VOLUME, state, claim) if claim else scratch(STATE_VOLUME, state, size),
     ]
     if policy.ca_bundle:
         found.append(_from_inputs("buildkitd-ca", _CA, config_map, mounts.CA_FILE))
     if bundles := registry_bundles(policy):
         found.append(_from_inputs("buildkitd-registry-ca", REGISTRY_CA, config_map, *bundles))
     return found
+
+
+def owner(policy: Policy, resources: Resources, own: list[Volume]) -> list[dict[str, Any]]:
+    """Return what lets a buildkitd that is not root write to a volume of its own, which belongs to root when it is new.
+
+    Not fsGroup: see `pod._spec`. Where it may not, as on NFS, the volume may be open to everybody all the same.
+    """
+    if not _rootless(policy):
+        return []
+    state = next(volume for volume in own if volume.name == STATE_VOLUME)
+    return [
+        {
+            "name": VOLUME_CONTAINER,
+            "image": policy.buildkit_image,
+            "imagePullPolicy": policy.images.pull_policy,
+            "command": ["/bin/sh", "-c", f"chown 1000:1000 {state.path} || true"],
+            # No more than those of buildkitd, which count anyway: it has ended when that starts.
+            "resources": resources.model_dump(by_alias=True, exclude_defaults=True),
+            "securityContext": {
+                "runAsUser": 0,
+                "runAsGroup": 0,
+                "readOnlyRootFilesystem": True,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumeMounts": [state.mount],
+        }
+    ]
 
 
 def registry_bundles(policy: Policy) -> dict[str, str]:

@@ -12,6 +12,7 @@ from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import ParentImage
 from multiarchbuild.plan.actions import EnsureInputs, KeepRecord
 from multiarchbuild.plan.children import MODE_ANNOTATION, PLATFORMS_ANNOTATION, RECORD_KEY, RECORD_ROLE, ROLE_LABEL
+from multiarchbuild.plan.claims import VolumeRequest, request
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.plan.quantities import quantity
 
@@ -27,10 +28,12 @@ def config_map(action: EnsureInputs, build: MultiArchBuild, policy: Policy) -> d
     inputs, contents = inputs_of(action.run_id, build, policy, action.parents)
     data = {
         mounts.INPUTS_FILE: inputs.model_dump_json(by_alias=True, exclude_none=True),
-        mounts.BUILDKITD_FILE: buildkitd_toml(build, policy),
+        mounts.BUILDKITD_FILE: buildkitd_toml(policy, _most_kept(build, policy)),
         **contents,
         **builder.registry_bundles(policy),
     }
+    if volume := request(build, policy):
+        data[mounts.BUILDKITD_VOLUME_FILE] = buildkitd_toml(policy, _most_on_volume(volume))
     if policy.ca_bundle:
         data[mounts.CA_FILE] = policy.ca_bundle
     return {
@@ -86,12 +89,11 @@ def inputs_of(
     return inputs, {key: inline.files[path] for path, key in files.items()} if inline else {}
 
 
-def buildkitd_toml(build: MultiArchBuild, policy: Policy) -> str:
-    """Return the configuration of buildkitd: how registries are reached, and how much it keeps after a build.
+def buildkitd_toml(policy: Policy, most: Decimal) -> str:
+    """Return the configuration of buildkitd: how registries are reached, and how many bytes it keeps after a build.
 
     Source: https://github.com/moby/buildkit/blob/v0.32.2/docs/buildkitd.toml.md
     """
-    most = _most_kept(build, policy)
     # By default BuildKit goes by the size and the room of the node's disk, of which this is a part.
     lines = ["[worker.oci]", "gc = true", f'maxUsedSpace = "{int(most)}"', 'reservedSpace = "0"', 'minFreeSpace = "0"']
     for number, registry in enumerate(policy.registries):
@@ -115,6 +117,13 @@ def _most_kept(build: MultiArchBuild, policy: Policy) -> Decimal:
     most = quantity(policy.kept_builders.cache)
     assert most is not None, "the policy takes quantities only"
     return most if room is None else max(min(most, room / _SHARES), Decimal(1))
+
+
+def _most_on_volume(volume: VolumeRequest) -> Decimal:
+    """Return the bytes that BuildKit keeps on a volume: nothing else is on it, and the next build needs room there."""
+    size = quantity(volume.size)
+    assert size is not None, "the policy has compared it"
+    return max(size / 2, Decimal(1))
 
 
 def _string(text: str) -> str:

@@ -12,12 +12,12 @@ MANAGED_BY = "multiarchbuild"
 def metadata(
     build: MultiArchBuild,
     name: str,
-    run: str,
+    run: str = "",
     *,
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the metadata of a child of `build`; deleting the build deletes the child."""
+    """Return the metadata of a child of `build`, of this run or of none; deleting the build deletes the child."""
     result: dict[str, Any] = {
         "name": name,
         "namespace": build.metadata.namespace,
@@ -25,7 +25,7 @@ def metadata(
             **(labels or {}),
             "app.kubernetes.io/managed-by": MANAGED_BY,
             UID_LABEL: build.metadata.uid,
-            RUN_LABEL: run,
+            **({RUN_LABEL: run} if run else {}),
         },
         "ownerReferences": [
             {

@@ -32,6 +32,7 @@ from multiarchbuild.plan.children import (
     STEP_CONTAINER,
     TAGS_ANNOTATION,
     TEMPLATE_ANNOTATION,
+    VOLUME_ANNOTATION,
     Role,
 )
 from multiarchbuild.plan.identity import digest
@@ -119,6 +120,7 @@ def template(action: StartBuild, build: MultiArchBuild, policy: Policy) -> str:
     A Secret is in it by its name: what is in it the operator cannot know.
     """
     common = replace(action, name=_ANY, run_id=_ANY, attempt=1, inputs=_ANY, deadline=1, until=_EVER, source=None)
+    common = replace(common, volume=None)
     manifest = _build_pod(common, build, policy)
     return digest(__version__, json.dumps(manifest, sort_keys=True), policy.model_dump_json())[:32]
 
@@ -134,18 +136,20 @@ def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dic
     # The step asks before the build whether it may push there; only publish does.
     mounted += [*volumes.destination_secrets(spec), *volumes.identity_tokens(spec, policy.identities)]
     resources = _resources(action, build, policy)
-    own = builder.volumes(action.inputs, policy, builder.size(resources, build, policy))
+    own = builder.volumes(action.inputs, policy, builder.size(resources, build, policy), action.claim)
     arguments = [f"--platform={platform}" for platform in action.platforms]
     # It says how far it came before the kubelet, or the operator, ends it.
     arguments += [f"--seconds={action.deadline}", f"--until={action.until.isoformat()}"]
     arguments += ["--small-ids"] if builder.has_small_ids(policy) else []
     arguments += [f"--keep={action.keep.idle}"] if action.keep else []
+    arguments += ["--cache-volume"] if action.claim else []
     arguments += ["--sweep"] if action.keep and builder.is_supervised(policy) else []
     arguments += [f"--cache-to={action.cache.export_to}"] if action.cache.export_to else []
     arguments += [f"--cache-from={ref}" for ref in action.cache.import_from]
     pod = _spec(action, build, policy, Role.BUILD, ["build", *arguments], mounted)
     pod["volumes"] += [volume.volume for volume in own]
-    pod["initContainers"] = [builder.container(policy, resources, own, socket, kept=bool(action.keep))]
+    first = builder.owner(policy, resources, own) if action.claim else []
+    pod["initContainers"] = [*first, builder.container(policy, resources, own, socket, kept=bool(action.keep))]
     pod |= _scheduling(action, build, policy)
     if action.keep:
         pod["activeDeadlineSeconds"] = action.keep.life
@@ -157,6 +161,8 @@ def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dic
         PLATFORMS_ANNOTATION: ",".join(map(str, action.platforms)),
         MODE_ANNOTATION: str(action.placement.mode),
     }
+    if action.volume:
+        annotations[VOLUME_ANNOTATION] = str(action.volume)
     if action.placement.slug:
         annotations[PLACEMENT_ANNOTATION] = action.placement.slug
     if action.source:

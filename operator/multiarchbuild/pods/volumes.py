@@ -61,6 +61,11 @@ def scratch(name: str, path: str, size: str | int) -> Volume:
     return Volume(name, path, {"emptyDir": {"sizeLimit": str(size)}}, read_only=False)
 
 
+def claimed(name: str, path: str, claim: str) -> Volume:
+    """What outlives the pod."""
+    return Volume(name, path, {"persistentVolumeClaim": {"claimName": claim}}, read_only=False)
+
+
 def pod_info(files: Mapping[str, str]) -> Volume:
     """Annotations of the pod by their file: the operator hands over what the pod was started too early to know."""
     items = [

@@ -40,7 +40,8 @@ def main(argv: Sequence[str], *, root: Path = Path("/")) -> int:
                 tuple(arguments.cache_from),
                 arguments.small_ids,
                 deadline(mounts, arguments.seconds, arguments.until),
-                kept=bool(arguments.keep),
+                kept=bool(arguments.keep or arguments.cache_volume),
+                on_volume=arguments.cache_volume,
             )
             if arguments.keep:
                 from .kept import Keep, serve  # noqa: PLC0415
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--until", type=datetime.fromisoformat, help="when the run ends, by the operator's clock")
     build.add_argument("--small-ids", action="store_true", help="the builder has no user and group ids above 65535")
     build.add_argument("--keep", type=int, default=0, help="seconds to wait for another build after this one")
+    build.add_argument("--cache-volume", action="store_true", help="buildkitd has what earlier builds have left")
     build.add_argument("--sweep", action="store_true", help="have buildkitd's supervisor end what a build leaves")
     publish = steps.add_parser("publish", help="push the index over what was built, verify it, move the tags")
     publish.add_argument("--tag", action="append", default=[], help="tag that moves to the index")

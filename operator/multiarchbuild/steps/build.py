@@ -59,6 +59,8 @@ class Request:
     """Whether buildkitd may have seen an earlier version of the source."""
     last: LastImage | None = None
     """What need not be built again, if nothing has changed since."""
+    on_volume: bool = False
+    """Whether buildkitd keeps its state on a volume that outlives the pod."""
 
 
 def build(mounts: Mounts, request: Request) -> Built:
@@ -93,7 +95,7 @@ def build(mounts: Mounts, request: Request) -> Built:
     usable = {ref for ref in usable if not conflicts[ref]}
     for conflict in filter(None, dict.fromkeys(conflicts.values())):
         say(conflict)
-    await_daemon(mounts.socket)
+    await_daemon(mounts.socket, on_volume=request.on_volume)
     metadata_file = mounts.work / "metadata.json"
     arguments = command(
         spec,
@@ -120,7 +122,9 @@ def build(mounts: Mounts, request: Request) -> Built:
         wrong = _wrong_base(mounts, keychain, progress, request.platforms)
         if not metadata_file.is_file():
             generator = mounts.inputs.sbom_generator
-            builder = Builder(request.platforms, _architecture(), generator, request.small_ids, str(wrong or ""))
+            builder = Builder(
+                request.platforms, _architecture(), generator, request.small_ids, str(wrong or ""), request.on_volume
+            )
             raise classify(spec, progress, builder)
         if wrong is not None:
             raise StepError(Reason.BASE_IMAGE_NOT_FOUND, f"{wrong}.")

@@ -80,8 +80,8 @@ _NO_ANSWER = re.compile(
 
 # What carries a build.
 _DAEMON_LOST = re.compile(
-    r"^failed to (?:receive status|get status|list workers|dial)|rpc error: code = Unavailable|^no active session|"
-    r": no active session for |error reading from server: EOF|transport is closing|^context canceled"
+    r"^failed to (?:receive status|get status|dial)|(?:^|: )failed to list workers: |rpc error: code = Unavailable|"
+    r"^no active session|: no active session for |error reading from server: EOF|transport is closing|^context canceled"
 )
 _DISK_FULL = re.compile(r"(?:^|: )no space left on device$|: disk quota exceeded$")
 _NOT_PERMITTED = re.compile(r"(?:^|: )(?:operation not permitted|permission denied)$")
@@ -109,6 +109,8 @@ class Builder:
     """Whether its isolation knows user and group ids up to 65535 only."""
     wrong_base: str = ""
     """What is wrong with the platform of an image that the build took, or empty."""
+    on_volume: bool = False
+    """Whether buildkitd keeps its state on a volume that outlives the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,10 +508,23 @@ def _added(failed: _Failed) -> _Found | None:
 
 def _infrastructure(failed: _Failed) -> _Found | None:
     error = failed.error
+    if _DISK_FULL.search(error.text) and failed.builder.on_volume:
+        return _Found(
+            Reason.CACHE_VOLUME_FAILED,
+            "The volume of the cache is full: set a larger cache.volume.size. The next try has no volume, and this one "
+            "is deleted: the next run gets a new one.",
+        )
     if _DISK_FULL.search(error.text):
         return _Found(Reason.STEP_FAILED, "The node's disk is full; free space on it, or build on another node.")
     if _NOT_PERMITTED.search(error.text) and _MOUNTING.search(error.cause):
         return _refused_by_node(failed.said)
+    if error.step is None and _DAEMON_LOST.search(error.text) and failed.builder.on_volume:
+        # It listens before it reads its state. Where it was killed for memory, the state of its container says so.
+        return _Found(
+            Reason.CACHE_VOLUME_FAILED,
+            "buildkitd has crashed, maybe for what the volume of the cache holds; the log of the pod's container "
+            "`buildkitd` says why. The next try has no volume, and this one is deleted: the next run gets another.",
+        )
     if error.step is None and _DAEMON_LOST.search(error.text):
         return _Found(Reason.BUILDER_LOST, "The connection to buildkitd was lost: it was killed or has crashed.")
     return None

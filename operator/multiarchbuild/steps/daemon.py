@@ -12,14 +12,21 @@ _POLL = 0.02
 """Seconds; a connection to a socket that nobody listens on fails at once."""
 
 
-def await_daemon(path: Path, *, seconds: float = 60) -> None:
-    """Return once something listens on the socket `path`.
+def await_daemon(path: Path, *, seconds: float = 60, on_volume: bool = False) -> None:
+    """Return once something listens on the socket `path`; `on_volume`: buildkitd has the state of earlier builds.
 
     Raises:
         StepError: nothing does after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not _listens(path):
+        if time.monotonic() > deadline and on_volume:
+            raise StepError(
+                Reason.CACHE_VOLUME_FAILED,
+                f"buildkitd did not start within {seconds:.0f} s with what the volume of the cache holds; the log of "
+                "the pod's container `buildkitd` says why. The next try has no volume, and this one is deleted: the "
+                "next run gets a new one.",
+            )
         if time.monotonic() > deadline:
             raise StepError(
                 Reason.BUILDER_UNSUPPORTED,

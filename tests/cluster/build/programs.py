@@ -142,6 +142,13 @@ PROGRAMS: tuple[Program, ...] = (
         tags=("containers_image_openpgp", "exclude_graphdriver_btrfs", "exclude_graphdriver_devicemapper"),
         optional=True,
     ),
+    # What makes volumes of folders of nodes, for the tests of builds that keep their cache on one.
+    Program(
+        "local-path-provisioner",
+        "local-path-provisioner",
+        "github.com/rancher/local-path-provisioner",
+        optional=True,
+    ),
     # GitOps tools, for the tests that let them judge a build.
     Program("kstatus", "kstatus", "localcluster/kstatus", optional=True),
     # Of the module of sigcheck: in the same versions, most of what both need is compiled once.

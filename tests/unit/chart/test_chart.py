@@ -15,7 +15,7 @@ from multiarchbuild.api.nodes import PROFILE_FILE, PROFILE_LABEL, PROFILE_VERSIO
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Mode, Result
 from multiarchbuild.controller.metrics import Metrics
-from multiarchbuild.plan.pod_policy import Injection, PodMetadata, StepResources, VolumeSizes
+from multiarchbuild.plan.pod_policy import AccessMode, CacheVolumes, Injection, PodMetadata, StepResources, VolumeSizes
 from multiarchbuild.plan.policy import Emulation, Images, Policy, PollingPolicy, RootlessPolicy
 from multiarchbuild.plan.proxy import ProxyPolicy
 from multiarchbuild.plan.tenants import Nodes, Signing, Tenant
@@ -66,6 +66,7 @@ def test_the_schema_knows_every_field_of_the_policy() -> None:
         "podMetadata": PodMetadata,
         "polling": PollingPolicy,
         "volumes": VolumeSizes,
+        "cacheVolumes": CacheVolumes,
         "proxy": ProxyPolicy,
         "identities": Identities,
         "rootless": RootlessPolicy,
@@ -82,6 +83,7 @@ def test_the_schema_knows_every_field_of_the_policy() -> None:
     for field, kind in (("placement", Nodes), ("signing", Signing)):
         assert _names(kind) == _resolved(tenant[field])["properties"].keys()
     assert policy["injection"]["enum"] == list(Injection)
+    assert _resolved(policy["cacheVolumes"])["properties"]["accessMode"]["enum"] == list(AccessMode)
 
 
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:

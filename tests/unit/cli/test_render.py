@@ -130,6 +130,9 @@ def test_status_says_whether_kept_builders_were_used_and_what_has_changed() -> N
     assert "Changed:   busybox:1.36 is another" in shown
     rows = [line.split()[-1] for line in shown if line.startswith(("linux/", "PLATFORM"))]
     assert rows == ["BUILDER", "Kept", "-"]
+    run["platforms"][1]["volume"] = "InUse"
+    both = [line.split()[-2:] for line in text(tables.status(Build(document), {}, NOW)) if line.startswith("linux/")]
+    assert both == [["Kept", "-"], ["-", "InUse"]]
 
 
 def test_status_says_what_started_a_run_and_what_the_image_is_built_from() -> None:

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiarchbuild.controller.kube import CONFIG_MAPS, PODS
+from multiarchbuild.controller.kube import CLAIMS, CONFIG_MAPS, PODS
 from multiarchbuild.controller.views import SETTLED_SECONDS, TOGETHER_SECONDS, Views, patience
 from multiarchbuild.controller.watch import Key
 from multiarchbuild.plan.children import Role, pod_from
+from multiarchbuild.plan.pod_policy import CacheVolumes
+from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import World, node, timestamp
 
 KEY = Key("team-a", "app")
@@ -186,3 +188,36 @@ def test_nodes_are_news_only_where_placement_sees_them() -> None:
     assert views.node_seen("DELETED", manifest)
     assert not views.node_seen("DELETED", manifest)
     assert views.nodes.all == ()
+
+
+def test_claims_are_seen_like_other_children(cluster: Cluster) -> None:
+    cluster.world.policy = Policy(cache_volumes=CacheVolumes(max_size="1Gi"))
+    cluster.world.edit(cache={"volume": {"size": "1Gi"}})
+    cluster.world.reconcile()
+    claim = cluster.versioned(next(iter(cluster.world.claims.values())))
+    name, uid = claim["metadata"]["name"], claim["metadata"]["uid"]
+
+    def known() -> list[tuple[bool, bool]]:
+        return [(each.bound, each.deleting) for each in cluster.views.children_of(cluster.uid).claims]
+
+    cluster.views.stored(CLAIMS, claim)
+    assert known() == [(False, False)]
+    cluster.views.claim_seen("ADDED", claim)
+    bound = cluster.versioned({**claim, "status": {"phase": "Bound"}, "metadata": dict(claim["metadata"])})
+    cluster.views.claim_seen("MODIFIED", bound)
+    assert known() == [(True, False)]
+    assert cluster.taken() == [], "its pod is seen to start"
+    lost = cluster.versioned({**bound, "status": {"phase": "Lost"}, "metadata": dict(bound["metadata"])})
+    cluster.views.claim_seen("MODIFIED", lost)
+    assert cluster.taken() == [TOGETHER_SECONDS]
+    cluster.views.deleted(CLAIMS, cluster.uid, name, uid)
+    assert known() == [(False, True)], "it goes when no pod has it"
+    cluster.views.claim_seen("DELETED", lost)
+    assert known() == []
+    assert cluster.taken() == [0.0]
+
+
+def test_a_claim_of_others_is_not(cluster: Cluster) -> None:
+    meta = {"name": "db", "namespace": "team-a", "uid": "u", "resourceVersion": "1"}
+    cluster.views.claim_seen("ADDED", {"metadata": meta})
+    assert cluster.views.children_of(cluster.uid).claims == ()

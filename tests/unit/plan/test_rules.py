@@ -30,6 +30,13 @@ def policy(**fields: Any) -> Policy:
     return Policy.model_validate(fields)
 
 
+VOLUMES = {"maxSize": "50Gi", "storageClasses": ["fast-*", "{namespace}"]}
+
+
+def keeping(size: str | int, name: str | None = None) -> dict[str, Any]:
+    return {"cache": {"volume": {"size": size, **({"storageClassName": name} if name else {})}}}
+
+
 def asking(**resources: Any) -> dict[str, Any]:
     return {"scheduling": {"resources": resources}}
 
@@ -87,6 +94,38 @@ def asking(**resources: Any) -> dict[str, Any]:
         ({"maxTimeout": "1h"}, {"timeout": "60m"}, ""),
         ({"maxTimeout": "30m"}, {}, ""),
         ({"maxTimeout": "1h"}, {"timeout": "1h1s"}, "timeout is 1h1s, but at most 1h is allowed (policy: maxTimeout)"),
+        (
+            {},
+            keeping("1Gi"),
+            "cache.volume is set, but builds of namespace team-a may have no volume (policy: cacheVolumes.maxSize)",
+        ),
+        ({"cacheVolumes": VOLUMES}, keeping("50Gi"), ""),
+        (
+            {"cacheVolumes": VOLUMES},
+            keeping("51Gi"),
+            "size is 51Gi, but at most 50Gi is allowed (policy: cacheVolumes.m",
+        ),
+        (
+            {"cacheVolumes": VOLUMES},
+            keeping("0"),
+            "cache.volume.size is 0, which is not an amount of bytes: write 20Gi",
+        ),
+        ({"cacheVolumes": VOLUMES}, keeping("1Gi", "fast-1"), ""),
+        ({"cacheVolumes": VOLUMES}, keeping("1Gi", "team-a"), ""),
+        (
+            {"cacheVolumes": VOLUMES},
+            keeping("1Gi", "team-b"),
+            (
+                "cache.volume.storageClassName is team-b, but builds of namespace team-a may use fast-*, {namespace} "
+                "(policy: cacheVolumes.storageClasses)"
+            ),
+        ),
+        (
+            {"cacheVolumes": VOLUMES, "tenants": [{"namespaces": ["x"]}, {"namespaces": ["*"], "cacheVolumes": {}}]},
+            keeping("1Gi"),
+            "builds of namespace team-a may have no volume (policy: tenants[1].cacheVolumes.maxSize)",
+        ),
+        ({"tenants": [{"namespaces": ["team-a"], "cacheVolumes": {"maxSize": "9Gi"}}]}, keeping("9Gi"), ""),
         ({"emulation": {"allowed": False}}, {"scheduling": {"strategy": "Auto"}}, ""),
         (
             {"emulation": {"allowed": False}},

@@ -31,16 +31,26 @@ from multiarchbuild.api.status import (
     StepStatus,
     Trigger,
 )
-from multiarchbuild.plan.actions import AnnotateBuilt, EnsureInputs, StartBuild, StartPublish, StartResolve
-from multiarchbuild.plan.children import Node, Pod, Role, pod_from
+from multiarchbuild.plan.actions import (
+    AnnotateBuilt,
+    EnsureClaim,
+    EnsureInputs,
+    StartBuild,
+    StartPublish,
+    StartResolve,
+)
+from multiarchbuild.plan.children import Node, Pod, Role, claim_from, pod_from
+from multiarchbuild.plan.claims import request
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.identity import fingerprint
 from multiarchbuild.plan.parents import parents_of
-from multiarchbuild.plan.policy import KeptBuilders
+from multiarchbuild.plan.pod_policy import CacheVolumes
+from multiarchbuild.plan.policy import KeptBuilders, Policy
 from multiarchbuild.plan.resize import written
 from multiarchbuild.plan.sources import differ, needs_resolving, pinned
 from multiarchbuild.plan.windows import is_open
+from multiarchbuild.pods import render
 from tests.unit.plan.world import (
     FLUX,
     FROM_BASE,
@@ -90,6 +100,9 @@ EDITS = st.fixed_dictionaries(
         "retries": st.integers(0, 2),
         "timeout": st.sampled_from(["5m", "1h"]),
         "suspend": st.booleans(),
+        "cache": st.sampled_from(
+            [{}, {"volume": {"size": "10Gi"}}, {"volume": {"size": "20Gi", "storageClassName": "fast"}}]
+        ),
         "history": st.fixed_dictionaries({"successful": st.integers(0, 2), "failed": st.integers(0, 2)}),
         "scheduling": st.fixed_dictionaries(
             {
@@ -110,9 +123,9 @@ class Simulation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(policy=Policy(cache_volumes=CacheVolumes(max_size="20Gi", storage_classes=("fast",))))
         self.recorded: set[str] = set()
-        self.requests = 0
+        self.requests = self.waited = 0
         self.seen: set[str] = set()
         """Publish pods that ended well, or said so in their logs, and that a whole look has seen."""
 
@@ -143,6 +156,8 @@ class Simulation(RuleBasedStateMachine):
         decision = self._look()
         if decision.wake_after == timedelta():
             # It saw late that a try had failed or a run has ended, and says so before it starts the next.
+            decision = self._look()
+        while self._volume_is_free():
             decision = self._look()
         for pod in map(pod_from, self.world.pods.values()):
             if pod.full_requests and not pod.concluded and not pod.deleting:
@@ -194,7 +209,7 @@ class Simulation(RuleBasedStateMachine):
         """One that does not end keeps the phase of its pod Running."""
         self.world.sidecars = injected
 
-    @rule(kind=st.sampled_from(["ConfigMap", "Pod"]))
+    @rule(kind=st.sampled_from(["ConfigMap", "Pod", "PersistentVolumeClaim"]))
     def quota_is_full(self, kind: str) -> None:
         self.world.full.add(kind)
 
@@ -207,11 +222,12 @@ class Simulation(RuleBasedStateMachine):
     def others_take_a_name(self, data: st.DataObject) -> None:
         """Names can be computed by whoever may read the build."""
         names = [
-            ("ConfigMap" if isinstance(action, EnsureInputs) else "Pod", action.name)
+            (render(action, self.world.build, self.world.policy)["kind"], action.name)
             for action in self.world.decide().before
-            if isinstance(action, EnsureInputs | StartResolve | StartBuild | StartPublish)
+            if isinstance(action, EnsureInputs | EnsureClaim | StartResolve | StartBuild | StartPublish)
         ]
-        free = [each for each in names if each[1] not in {*self.world.pods, *self.world.config_maps}]
+        taken = {*self.world.pods, *self.world.config_maps, *self.world.claims}
+        free = [each for each in names if each[1] not in taken]
         if free:
             self.world.foreign.add(data.draw(st.sampled_from(free)))
 
@@ -332,6 +348,34 @@ class Simulation(RuleBasedStateMachine):
     def pod_disappears(self, data: st.DataObject) -> None:
         del self.world.pods[data.draw(st.sampled_from(sorted(self.world.pods)))]
 
+    @precondition(lambda self: self.world.claims)
+    @rule(data=st.data(), phase=st.sampled_from(["Bound", "Lost"]))
+    def claim_is_bound_or_lost(self, data: st.DataObject, phase: str) -> None:
+        claim = self.world.claims[data.draw(st.sampled_from(sorted(self.world.claims)))]
+        claim["status"] = {"phase": phase}
+
+    @precondition(lambda self: self.world.claims)
+    @rule(data=st.data())
+    def claim_is_deleted(self, data: st.DataObject) -> None:
+        """By somebody who wants an empty cache."""
+        name = data.draw(st.sampled_from(sorted(self.world.claims)))
+        self.world.claims[name]["metadata"]["deletionTimestamp"] = timestamp(self.world.now)
+        self.world.release_claims()
+
+    @precondition(lambda self: self._with_claim())
+    @rule(data=st.data())
+    def no_node_can_mount_the_volume(self, data: st.DataObject) -> None:
+        pod = self._draw(data, self._with_claim())
+        if pod["status"]["phase"] == "Pending" and "nodeName" not in pod["spec"]:
+            message = "0/5 nodes are available: 5 node(s) had volume node affinity conflict."
+            why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+            pod["status"]["conditions"] = [why]
+
+    @precondition(lambda self: self._with_claim())
+    @rule(data=st.data())
+    def buildkitd_does_not_start_with_what_is_on_its_volume(self, data: st.DataObject) -> None:
+        self.world.fail(self._draw(data, self._with_claim()), Reason.CACHE_VOLUME_FAILED)
+
     @rule(commit=st.sampled_from(["a" * 40, "b" * 40]))
     def branch_moves(self, commit: str) -> None:
         self.world.head = commit
@@ -433,6 +477,18 @@ class Simulation(RuleBasedStateMachine):
             }
 
     @invariant()
+    def no_two_pods_have_one_volume(self) -> None:
+        pods = [pod for pod in map(pod_from, self.world.pods.values()) if pod.phase not in {"Succeeded", "Failed"}]
+        held = [pod.claim for pod in pods if pod.claim]
+        assert len(held) == len(set(held)), "two daemons would write to it"
+
+    @invariant()
+    def volumes_go_with_their_build(self) -> None:
+        for claim in self.world.claims.values():
+            (owner,) = claim["metadata"]["ownerReferences"]
+            assert (owner["uid"], owner["controller"]) == (self.world.build.metadata.uid, True)
+
+    @invariant()
     def what_is_tried_again_has_failed(self) -> None:
         for entry in self._awaiting():
             failed = {tried.attempt for tried in entry.failed_attempts}
@@ -479,6 +535,9 @@ class Simulation(RuleBasedStateMachine):
         """Check that nothing is left over."""
         status = self.world.status
         kept = {entry.id for entry in status.history} | ({status.run.id} if status.run else set())
+        asked = request(self.world.build, self.world.policy)
+        for claim in map(claim_from, self.world.claims.values()):
+            assert claim.deleting or (asked is not None and claim.asked == asked.asked), f"{claim.name} is left over"
         for name, pod in self.world.pods.items():
             seen = pod_from(pod)
             if seen.idle and seen.ended is None and seen.phase != "Failed" and not seen.deleting:
@@ -510,6 +569,7 @@ class Simulation(RuleBasedStateMachine):
         ended = [(pod, load(pod.ended.message, pod.request)) for pod in pods if pod.ended]
         before = self.world.status.run
         over = before.id if before and before.result else ""
+        self.world.release_claims()
         decision = self.world.reconcile()
         self._check_trigger(last, decision.status.run)
         self._record()
@@ -602,7 +662,9 @@ class Simulation(RuleBasedStateMachine):
             if not isinstance(action, StartResolve | StartBuild | StartPublish):
                 continue
             if not (isinstance(action, StartResolve) and action.role in {Role.CHECK, Role.CHECK_BASES}):
-                assert action.attempt <= build.spec.retries + 1, "retries are bounded"
+                # What fails for its volume is tried again once more, without.
+                most = build.spec.retries + (2 if build.spec.cache.volume else 1)
+                assert action.attempt <= most, "retries are bounded"
             if action.name not in self.world.pods:
                 assert action.name not in self.recorded, f"{action.name} is started once more"
             if isinstance(action, StartPublish):
@@ -640,6 +702,18 @@ class Simulation(RuleBasedStateMachine):
             if entry.builder is not None and entry.pushed != compared:
                 assert self.world.built_by[str(entry.builder_output)] == run_id, "not what an earlier run has built"
 
+    def _volume_is_free(self) -> bool:
+        """Return whether a builder waits for a volume that nobody has: here a pod is gone as soon as it is deleted."""
+        run = self.world.status.run
+        told = [entry.message or "" for entry in run.platforms] if run and not run.result else []
+        waits = [text.split()[3] for text in told if text.startswith("waiting until pod")]
+        self.waited += bool(waits)
+        return any(name not in self.world.pods for name in waits)
+
+    def _with_claim(self) -> list[dict[str, Any]]:
+        """Return the live pods that have a volume."""
+        return [pod for pod in self._live() if pod_from(pod).claim]
+
     def _awaiting(self) -> list[StepStatus | PlatformStatus]:
         """Return what status says is tried again."""
         run = self.world.status.run
@@ -649,9 +723,8 @@ class Simulation(RuleBasedStateMachine):
     def _record(self) -> None:
         run = self.world.status.run
         if run is not None:
-            names = [
-                entry.pod for entry in (*run.platforms, run.resolve, run.publish, self.world.status.source) if entry
-            ]
+            names = [entry.pod for entry in (run.resolve, run.publish, self.world.status.source) if entry]
+            names += [entry.pod for entry in run.platforms if entry.attempt]  # else it waits for its volume
             # What has no node yet may give way to another, and come back when the nodes do.
             waiting = {name for name, pod in self.world.pods.items() if "nodeName" not in pod["spec"]}
             self.recorded |= {name for name in names if name and name not in waiting}
@@ -697,8 +770,9 @@ def dumped(status: Status) -> str:
 class KeptSimulation(Simulation):
     """The same, with builders that have stayed after a first run."""
 
-    @initialize(edit=EDITS, max_runs=st.integers(1, 4))
-    def create(self, edit: dict[str, Any], max_runs: int) -> None:
+    @initialize(edit=EDITS, max_runs=st.integers(1, 4), volume=st.booleans())
+    def create(self, edit: dict[str, Any], max_runs: int, *, volume: bool = False) -> None:
+        edit = {**edit, **({"cache": {"volume": {"size": "10Gi"}}} if volume else {})}
         limits = KeptBuilders(default="30m", max_runs=max_runs)
         self.world.policy = self.world.policy.model_copy(update={"kept_builders": limits})
         super().create(edit)
@@ -731,4 +805,13 @@ def test_the_simulation_of_kept_builders_hands_builds_to_them(source: dict[str, 
     simulation = KeptSimulation()
     simulation.create({"source": source}, max_runs)
     assert simulation.world.hand_overs == (2 if max_runs > 1 else 0), "one for each platform"
+    simulation.teardown()
+
+
+def test_the_simulation_of_kept_builders_lets_volumes_change_hands() -> None:
+    simulation = KeptSimulation()
+    simulation.create({"source": INLINE}, max_runs=1, volume=True)
+    claims = {pod.claim for pod in map(pod_from, simulation.world.pods.values()) if pod.claim}
+    assert simulation.waited, "those that have served one run go before others get their volumes"
+    assert claims == set(simulation.world.claims)
     simulation.teardown()

@@ -446,6 +446,10 @@ FIELDS: dict[str, Governed | Safe] = {
     "cache.expire": Safe("deletes caches of this build, and of others as those have said themselves"),
     "cache.mode": _OWN_IMAGE,
     "cache.import": _OWN_IMAGE,
+    "cache.volume.size": Governed("9Gi", {"cacheVolumes": {"maxSize": "8Gi"}}, "cacheVolumes.maxSize"),
+    "cache.volume.storageClassName": Governed(
+        "fast", {"cacheVolumes": {"maxSize": "8Gi"}}, "cacheVolumes.storageClasses"
+    ),
     "scheduling.strategy": Governed("Emulated", {"emulation": {"allowed": False}}, "emulation"),
     "scheduling.nativeWait": _OWN_RUNS,
     "scheduling.pendingTimeout": _OWN_RUNS,
@@ -533,6 +537,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "destinations": {"image": "registry.example.com/team-a/copy"},
     "oci": {"image": "registry.example.com/team-a/source:1"},
     "cache": {"repository": "registry.example.com/team-a/cache"},
+    "volume": {"size": "1Gi"},
     "identity": {
         "provider": "AWS",
         "role": "arn:aws:iam::123456789012:role/builds",

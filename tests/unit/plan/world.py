@@ -31,8 +31,11 @@ from multiarchbuild.plan.actions import (
     Action,
     AnnotateBuilt,
     AnnotateSource,
+    DeleteClaim,
     DeleteConfigMap,
     DeletePod,
+    Deletion,
+    EnsureClaim,
     EnsureInputs,
     HandOver,
     KeepRecord,
@@ -43,7 +46,7 @@ from multiarchbuild.plan.actions import (
     StartResolve,
 )
 from multiarchbuild.plan.build_summary import BuildSummary
-from multiarchbuild.plan.children import Node, Pod, Role, config_map_from, pod_from
+from multiarchbuild.plan.children import Node, Pod, Role, claim_from, config_map_from, pod_from
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Children, Decision, decide
 from multiarchbuild.plan.flux import Artifact, artifact_from
@@ -161,6 +164,7 @@ class Views:
     nodes: tuple[Node, ...]
     pods: dict[str, dict[str, Any]]
     config_maps: dict[str, dict[str, Any]]
+    claims: dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -178,6 +182,7 @@ class World:
     """Whether Flux has an artifact: of `head`."""
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     built: dict[str, tuple[frozenset[str], str | None]] = field(default_factory=dict)
     """What is in the registry, by digest: platforms, and the commit or artifact that they are of."""
     indexes: dict[str, tuple[frozenset[str], str | None]] = field(default_factory=dict)
@@ -239,7 +244,11 @@ class World:
     def views_lag(self) -> None:
         """From now on the watches show nothing."""
         self.views = Views(
-            copy.deepcopy(self.resource), self.nodes, copy.deepcopy(self.pods), copy.deepcopy(self.config_maps)
+            copy.deepcopy(self.resource),
+            self.nodes,
+            copy.deepcopy(self.pods),
+            copy.deepcopy(self.config_maps),
+            copy.deepcopy(self.claims),
         )
 
     def views_catch_up(self) -> None:
@@ -263,6 +272,7 @@ class World:
         children = Children(
             tuple(map(self.observed, seen.pods.values())),
             tuple(config_map_from(config_map) for config_map in seen.config_maps.values()),
+            tuple(claim_from(claim) for claim in seen.claims.values()),
             self.artifact,
         )
         view = ClusterView(self.policy.concurrency, [*others, *self.others])
@@ -305,7 +315,7 @@ class World:
             fresh = [action for action in decision.before if action not in asked]
             answer = NotCreated()
             for action in fresh[:left]:
-                if getattr(action, "inputs", "") not in answer:
+                if getattr(action, "inputs", "") not in answer and getattr(action, "claim", "") not in answer:
                     answer |= self.perform(action)
             left -= len(fresh)
             asked += fresh
@@ -352,8 +362,9 @@ class World:
     def perform(self, action: Action) -> NotCreated:
         """Perform one action as the API server does; return what it did not create."""
         match action:
-            case EnsureInputs() | KeepRecord():
-                return self._create(self.config_maps, render(action, self.seen_build, self.policy))
+            case EnsureInputs() | KeepRecord() | EnsureClaim():
+                kind = self.claims if isinstance(action, EnsureClaim) else self.config_maps
+                return self._create(kind, render(action, self.seen_build, self.policy))
             case StartResolve() | StartBuild() | StartPublish():
                 assert action.inputs in self.config_maps, "a pod mounts the ConfigMap of its own build only"
                 rendered = {**render(action, self.seen_build, self.policy), "status": {"phase": "Pending"}}
@@ -367,10 +378,8 @@ class World:
                 return self._ask(action)
             case Resize():
                 self._resize(action)
-            case DeletePod(name=name, uid=uid):
-                self._delete(self.pods, name, uid)
-            case DeleteConfigMap(name=name, uid=uid):
-                self._delete(self.config_maps, name, uid)
+            case DeletePod() | DeleteConfigMap() | DeleteClaim():
+                self._delete_child(action)
         return NotCreated()
 
     def _ask(self, action: HandOver | MarkIdle) -> NotCreated:
@@ -426,9 +435,15 @@ class World:
         created["metadata"] |= {"uid": f"uid-{self.uids}", "creationTimestamp": timestamp(self.now)}
         kind[name] = copy.deepcopy(created)
         if self.views:
-            seen = self.views.pods if kind is self.pods else self.views.config_maps
-            seen[name] = copy.deepcopy(created)
+            seen = {"Pod": self.views.pods, "PersistentVolumeClaim": self.views.claims}
+            seen.get(created["kind"], self.views.config_maps)[name] = copy.deepcopy(created)
         return NotCreated()
+
+    def _delete_child(self, action: Deletion) -> None:
+        if isinstance(action, DeleteClaim):
+            self._delete_claim(action.name, action.uid)
+        else:
+            self._delete(self.pods if isinstance(action, DeletePod) else self.config_maps, action.name, action.uid)
 
     def _delete(self, kind: dict[str, dict[str, Any]], name: str, uid: str) -> None:
         if name in kind and kind[name]["metadata"]["uid"] == uid:
@@ -437,6 +452,24 @@ class World:
             del self.views.config_maps[name]
         elif self.views and name in self.views.pods:
             self.views.pods[name]["metadata"]["deletionTimestamp"] = timestamp(self.now)
+
+    def _delete_claim(self, name: str, uid: str) -> None:
+        """It stays until no pod has it (kubernetes.io/pvc-protection)."""
+        for claims in (self.claims, *([self.views.claims] if self.views else [])):
+            if name in claims and claims[name]["metadata"]["uid"] == uid:
+                claims[name]["metadata"]["deletionTimestamp"] = timestamp(self.now)
+        self.release_claims()
+
+    def release_claims(self) -> None:
+        """Let claims go that are deleted, and that no pod which has a node names any more, be it one that has ended."""
+        held = {pod.claim for pod in map(pod_from, self.pods.values()) if pod.node}
+        for name in [name for name, claim in self.claims.items() if "deletionTimestamp" in claim["metadata"]]:
+            if name not in held:
+                del self.claims[name]
+
+    def bind(self, claim: dict[str, Any]) -> None:
+        """Give a claim its volume."""
+        claim["status"] = {"phase": "Bound"}
 
     def pod(self, role: Role = Role.BUILD, platform: str = "", attempt: int = 0) -> dict[str, Any]:
         """Return the newest pod of a role, of a platform and an attempt where they are given."""

@@ -12,11 +12,11 @@ from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Pushed, PushedImage, Source
-from multiarchbuild.api.status import Mode
+from multiarchbuild.api.status import CacheVolumeUse, Mode
 from multiarchbuild.plan.actions import CacheRefs, EnsureInputs, Placement, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.policy import Policy
-from multiarchbuild.pods import render
+from multiarchbuild.pods import render, template
 
 ARM64 = Platform.parse("linux/arm64")
 COMMIT = "0123456789012345678901234567890123456789"
@@ -146,6 +146,70 @@ def test_buildkit_keeps_no_more_than_a_third_of_its_volume(
 ) -> None:
     data = render(EnsureInputs("in", "run1"), resource(scheduling=scheduling), policy(**own))["data"]
     assert tomllib.loads(data["buildkitd.toml"])["worker"]["oci"]["maxUsedSpace"] == str(most)
+
+
+CACHED = {"cache": {"volume": {"size": "10Gi"}}}
+VOLUMES = {"cacheVolumes": {"maxSize": "10Gi"}}
+
+
+def test_a_volume_is_where_buildkitd_keeps_its_state_and_nobody_else_mounts_it() -> None:
+    for isolation, path in (
+        ("Rootless", "/home/user/.local/share/buildkit"),
+        ("UserNamespace", "/var/lib/buildkit"),
+        ("Privileged", "/var/lib/buildkit"),
+    ):
+        own = policy(isolation=isolation, **VOLUMES)
+        pod = render(start(claim="c", volume=CacheVolumeUse.USED), resource(**CACHED), own)
+        claimed = [each for each in pod["spec"]["volumes"] if "persistentVolumeClaim" in each]
+        assert claimed == [{"name": "buildkitd-state", "persistentVolumeClaim": {"claimName": "c"}}]
+        everybody = pod["spec"]["initContainers"] + pod["spec"]["containers"]
+        mounted = {
+            container["name"]: mount["mountPath"]
+            for container in everybody
+            for mount in container["volumeMounts"]
+            if mount["name"] == "buildkitd-state"
+        }
+        assert mounted == {"buildkitd": path, **({"volume": path} if isolation == "Rootless" else {})}
+        assert "fsGroup" not in json.dumps(pod)
+        seen = pod_from(
+            {**pod, "metadata": {**pod["metadata"], "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+        )
+        assert (seen.claim, seen.volume) == ("c", CacheVolumeUse.USED)
+        assert "--cache-volume" in step(pod)["args"]
+
+
+def test_what_makes_a_volume_its_own_may_do_nothing_else() -> None:
+    pod = render(start(claim="c"), resource(**CACHED), policy(**VOLUMES))
+    first, second = pod["spec"]["initContainers"]
+    assert (first["name"], second["name"]) == ("volume", "buildkitd")
+    assert "restartPolicy" not in first, "it ends before buildkitd starts"
+    security = first["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert [mount["name"] for mount in first["volumeMounts"]] == ["buildkitd-state"]
+
+
+def test_buildkit_keeps_half_of_a_volume_of_its_own() -> None:
+    document = render(EnsureInputs("in", "run1"), resource(**CACHED), policy(**VOLUMES))["data"]
+    most = {key: tomllib.loads(document[key])["worker"]["oci"]["maxUsedSpace"] for key in _TOMLS}
+    assert most == {"buildkitd.toml": str(20 * 2**30), "buildkitd-volume.toml": str(5 * 2**30)}
+    pod = render(start(claim="c"), resource(**CACHED), policy(**VOLUMES))
+    (config,) = (each for each in pod["spec"]["volumes"] if each["name"] == "buildkitd-config")
+    assert config["configMap"]["items"] == [{"key": "buildkitd-volume.toml", "path": "buildkitd.toml"}]
+    assert "buildkitd-volume.toml" not in render(EnsureInputs("in", "run1"), resource(), policy())["data"]
+
+
+_TOMLS = ("buildkitd.toml", "buildkitd-volume.toml")
+
+
+def test_a_builder_with_another_volume_takes_no_request_for_this_one() -> None:
+    def of(claim: str, use: CacheVolumeUse) -> str:
+        return template(start(claim=claim, volume=use), resource(**CACHED), policy(**VOLUMES))
+
+    assert of("c", CacheVolumeUse.NEW) == of("c", CacheVolumeUse.USED)
+    assert of("c", CacheVolumeUse.NEW) != of("d", CacheVolumeUse.NEW)
+    assert of("c", CacheVolumeUse.NEW) != of("", CacheVolumeUse.FAILED)
 
 
 def test_every_step_meets_the_restricted_pod_security_standard() -> None:

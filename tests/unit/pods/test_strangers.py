@@ -9,6 +9,7 @@ import pytest
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Source
+from multiarchbuild.api.status import CacheVolumeUse
 from multiarchbuild.plan.actions import Keep
 from multiarchbuild.plan.children import Role
 from multiarchbuild.plan.policy import Policy
@@ -110,6 +111,7 @@ EVERYTHING: dict[str, Any] = {
         "expire": "720h",
         "mode": "Max",
         "import": True,
+        "volume": {"size": "10Gi", "storageClassName": "fast"},
     },
     "scheduling": {
         **_PLACE,
@@ -172,6 +174,7 @@ def _build(source: str) -> MultiArchBuild:
 POLICY: dict[str, Any] = {
     "maxResources": {"example.com/chip": 2},
     "buildMetadata": ["example.com/*"],
+    "cacheVolumes": {"maxSize": "20Gi", "storageClasses": ["fast"]},
     "images": {"step": "step.test/a", "buildkit": "buildkit.test/a-rootless"},
 }
 
@@ -183,7 +186,8 @@ def _pods(source: str) -> Iterator[dict[str, Any]]:
     check = replace(RESOLVE, role=Role.CHECK)
     looks = (check, replace(check, artifact=commit), replace(RESOLVE, role=Role.CHECK_BASES, bases=("r.test/base:1",)))
     kept = start(platforms=(Platform.parse(ARM),), keep=Keep(idle=60, life=3600))
-    for action in (RESOLVE, *looks, start(), kept, PUBLISH):
+    with_volume = start(claim="c", volume=CacheVolumeUse.USED)
+    for action in (RESOLVE, *looks, start(), kept, with_volume, PUBLISH):
         yield render(action, build, policy)
 
 
@@ -223,7 +227,8 @@ def test_the_policy_is_asked_about_all_that_pods_name(source: str) -> None:
     build = _build(source)
     assert pod_refusal(build, _tenant()) == "", "all of it is allowed"
     named = {each for pod in _pods(source) for each in _named(pod)}
-    for kind, name in named - {("configMap", "in")}:
+    # The operator names these two, and makes them.
+    for kind, name in named - {("configMap", "in"), ("claimName", "c")}:
         if kind == "audience":
             continue
         assert kind in ASKED, f"nobody asks the policy about {kind} {name}"

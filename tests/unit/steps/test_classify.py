@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -272,6 +273,22 @@ def test_what_fails_outside_of_all_steps_is_the_inputs_unless_it_is_known_to_be_
     text: str, reason: Reason
 ) -> None:
     assert classify(spec_of("run-1"), fed(f"error: failed to solve: {text}"), AMD64).reason is reason
+
+
+@pytest.mark.parametrize(("on_volume", "reason"), [(False, Reason.BUILDER_LOST), (True, Reason.CACHE_VOLUME_FAILED)])
+def test_a_buildkitd_that_crashes_when_it_starts_suspects_its_volume(reason: Reason, *, on_volume: bool) -> None:
+    text = (
+        "error: listing workers for Build: failed to list workers: Unavailable: connection error: "
+        'desc = "error reading server preface: connection reset by peer"'
+    )
+    assert classify(spec_of("run-1"), fed(text), replace(AMD64, on_volume=on_volume)).reason is reason
+
+
+def test_a_volume_that_is_full_is_not_the_disk_of_the_node() -> None:
+    text = "error: failed to solve: failed to copy: write /var/lib/x: no space left on device"
+    found = classify(spec_of("run-1"), fed(text), replace(AMD64, on_volume=True))
+    assert found.reason is Reason.CACHE_VOLUME_FAILED
+    assert "set a larger cache.volume.size" in found.message
 
 
 def test_a_certificate_that_is_not_trusted_names_where_to_name_its_ca() -> None:
