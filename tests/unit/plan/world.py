@@ -193,6 +193,8 @@ class World:
     """What steps have answered in their logs, by uid of their pod and name of the request: `log_of`."""
     taken: set[str] = field(default_factory=set)
     exporting: set[str] = field(default_factory=set)
+    listed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Digests of the images in what was published, by its digest and by platform."""
     """Requests that kept builders have begun with, likewise."""
     records: dict[str, str] = field(default_factory=dict)
     """What builders that failed have printed of their builds, by pod."""
@@ -590,7 +592,11 @@ class World:
                 return self._resolved(pod)
             case Role.BUILD:
                 if (last := self._last(pod)) is not None and self._is(last, self._commit(pod)):
-                    return Built(digest=last.digest, images=self._images(last.digest, pod), unchanged=True)
+                    images = tuple(
+                        PushedImage(platform=name, digest=self.listed[last.digest][name])
+                        for name in map(str, pod.platforms)
+                    )
+                    return Built(digest=last.digest, images=images, unchanged=True)
                 digest = digest_of(pod.run_id, pod.platforms, pod.attempt, pod.mode)
                 self.built_by[digest] = pod.run_id
                 self.built[digest] = (frozenset(map(str, pod.platforms)), self._commit(pod))
@@ -610,6 +616,7 @@ class World:
                     PublishedPlatform(platform=image.platform, digest=image_of(image.digest, image.platform), size=5)
                     for image in images
                 )
+                self.listed[digest] = {each.platform: each.digest for each in platforms}
                 return Published(digest=digest, tags=tags, platforms=platforms)
             case Role.UNKNOWN:
                 raise AssertionError("nothing makes such a pod")
