@@ -24,6 +24,8 @@ from tests.cluster.spec import MachineSpec
 
 API_TIMEOUT = 300.0
 NODE_TIMEOUT = 300.0
+NODE_PATIENCE = 120.0
+"""Seconds after which a node that is not Ready is started again: they take ten."""
 ETCD_STARTS = 5
 """A slow machine takes long; where etcd ends each time it is started, its state is broken, and waiting is of no use."""
 USER_PROGRAMS = ("kubectl", "helm", "crane", "buildctl")
@@ -135,11 +137,30 @@ def _converge(layout: Layout, wanted: Wanted, built: Built, uplink: Uplink) -> N
         machine.delete()
     kwok.ensure_nodes(kubectl, wanted.kwok)
     names = [n.name for n in wanted.nodes]
-    kubectl.wait(f"nodes {' '.join(names)} Ready", lambda: all_ready(kubectl.nodes(), names), timeout=NODE_TIMEOUT)
+    _await_nodes(layout, kubectl, {name: specs[name] for name in names})
     # Not by kubelet's flag: another label must not restart a node that has pods.
     for name, labels in wanted.labels.items():
         kubectl("label", "--overwrite", "node", name, *(f"{key}={value}" for key, value in labels.items()))
     facts.write(layout, dict(built.images.digests))
+
+
+def _await_nodes(layout: Layout, kubectl: Kubectl, specs: Mapping[str, MachineSpec]) -> None:
+    """Returns once all nodes are Ready; those that are not in time are started again, once.
+
+    An emulated kubelet or containerd hangs now and then as it starts, with all its threads asleep.
+    """
+    what = f"nodes {' '.join(specs)} Ready"
+    try:
+        kubectl.wait(what, lambda: all_ready(kubectl.nodes(), list(specs)), timeout=NODE_PATIENCE)
+    except ClusterError as error:
+        print(f"{error}: starting again those that are not", flush=True)
+        found = kubectl.nodes()
+        for name, spec in specs.items():
+            if not all_ready(found, [name]):
+                machine = Machine(layout, name)
+                machine.power_off()
+                _ensure_running(machine, spec)
+        kubectl.wait(what, lambda: all_ready(kubectl.nodes(), list(specs)), timeout=NODE_TIMEOUT)
 
 
 def _api_ready(layout: Layout, kubectl: Kubectl) -> Callable[[], bool]:

@@ -169,6 +169,29 @@ def test_up_starts_a_dead_machine(name: str) -> None:
     client(layout)("get", "configmap", "kept")
 
 
+def kubelet(node: str) -> int:
+    """Return the process id of a node's kubelet."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_kubelet = path.joinpath("cmdline").read_bytes().partition(b"\0")[0].endswith(b"/kubelet")
+            if is_kubelet and f"/{INSTANCE}/{node}" in path.joinpath("cgroup").read_text(encoding="utf-8"):
+                return int(path.name)
+    raise AssertionError(f"{node} has no kubelet")
+
+
+def test_up_starts_a_node_again_whose_kubelet_hangs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = instance()
+    bring_up(layout, ONE_NODE)
+    os.kill(kubelet("n-amd64"), signal.SIGSTOP)
+    kubectl = client(layout)
+    kubectl.wait("silent node seen", lambda: not all_ready(kubectl.nodes(), ["n-amd64"]), timeout=240)
+    monkeypatch.setattr(lifecycle, "NODE_PATIENCE", 3.0)
+    bring_up(layout, ONE_NODE)
+    assert "starting again those that are not" in capsys.readouterr().out
+
+
 def test_up_starts_over_where_the_state_is_broken(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
