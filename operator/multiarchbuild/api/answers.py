@@ -170,9 +170,9 @@ class AnswerReader:
         if len(rest) > MAX_LINE:
             self._rest, self._overlong = b"", True
         for line in lines:
-            if self._nonce in line and len(line) <= MAX_LINE:
-                self.lines(line.decode(errors="replace"))
-            read = self._nonce in line and len(line) <= MAX_LINE
-            match = (_LINE.fullmatch(line) or _STATE_LINE.fullmatch(line)) if read else None
+            if self._nonce not in line or len(line) > MAX_LINE:
+                continue
+            self.lines(line.decode(errors="replace"))
+            match = _LINE.fullmatch(line) or _STATE_LINE.fullmatch(line)
             if match and match[1] == self._nonce:
                 yield Answer(match[2].decode(), match[3].decode(errors="replace"))

@@ -25,7 +25,7 @@ from multiarchbuild.plan.children import (
 )
 from multiarchbuild.plan.decide import Children
 
-from .changes import DELETED, owner_of
+from .changes import DELETED, Owner, owner_of
 from .kube import CLAIMS, PODS, Kind
 from .seen import version_of
 from .watch import Key
@@ -193,32 +193,31 @@ class Views:
 
     def config_map_seen(self, kind: str, manifest: Mapping[str, Any]) -> None:
         """Likewise, of a ConfigMap. Nothing follows from one that came: the operator made it."""
-        meta = manifest["metadata"]
-        owner = owner_of(meta)
-        if owner is None:
-            return
-        if kind == DELETED:
-            if self.config_maps.remove(owner.uid, meta["name"], meta["uid"]):
-                self._wake(Key(meta["namespace"], owner.name), 0.0)
-        elif is_child(manifest, owner.uid):
-            self.config_maps.store(owner.uid, meta["name"], _seen(manifest, config_map_from))
+        if (owner := self._owner(kind, manifest, self.config_maps)) is not None:
+            self.config_maps.store(owner.uid, manifest["metadata"]["name"], _seen(manifest, config_map_from))
 
     def claim_seen(self, kind: str, manifest: Mapping[str, Any]) -> None:
         """Likewise, of a PersistentVolumeClaim. That it has got its volume is seen by the pod that waits for it."""
+        if (owner := self._owner(kind, manifest, self.claims)) is None:
+            return
+        meta, seen = manifest["metadata"], _seen(manifest, claim_from)
+        known, now = self.claims.get(owner.uid, meta["name"]), seen.value
+        stored = self.claims.store(owner.uid, meta["name"], seen)
+        # One that is deleted or lost serves no builder.
+        if stored and known is not None and (known.deleting, known.lost) != (now.deleting, now.lost):
+            self._wake(Key(meta["namespace"], owner.name), TOGETHER_SECONDS)
+
+    def _owner(self, kind: str, manifest: Mapping[str, Any], view: OwnedView[Any]) -> Owner | None:
+        """Return the build whose child is there; one that is gone leaves `view`, and its build is woken."""
         meta = manifest["metadata"]
         owner = owner_of(meta)
         if owner is None:
-            return
-        key = Key(meta["namespace"], owner.name)
+            return None
         if kind == DELETED:
-            if self.claims.remove(owner.uid, meta["name"], meta["uid"]):
-                self._wake(key, 0.0)
-        elif is_child(manifest, owner.uid):
-            known, seen = self.claims.get(owner.uid, meta["name"]), _seen(manifest, claim_from)
-            stored, now = self.claims.store(owner.uid, meta["name"], seen), seen.value
-            # One that is deleted or lost serves no builder.
-            if stored and known is not None and (known.deleting, known.lost) != (now.deleting, now.lost):
-                self._wake(key, TOGETHER_SECONDS)
+            if view.remove(owner.uid, meta["name"], meta["uid"]):
+                self._wake(Key(meta["namespace"], owner.name), 0.0)
+            return None
+        return owner if is_child(manifest, owner.uid) else None
 
     def node_seen(self, kind: str, manifest: Mapping[str, Any]) -> bool:
         """Likewise, of a node; return whether placement could be another."""

@@ -275,20 +275,16 @@ def _without_node(
     choice = _choose(context, run, builder)
     if choice.placement.slug != pod.placement:
         # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
-        moved = _start(context, run, builder, entry, source, entry.attempt)
-        # Where that one is refused, this one may still get a node.
-        return moved if moved.actions else replace(moved, actions=actions)
+        return _in_its_place(context, run, builder, entry, source, actions)
     volume_until = None
     if pod.claim:
         volume_until = claims.waits_until(context, pod, fits=choice.reason is Reason.PENDING)
         if volume_until is not None and context.now >= volume_until:
             without = _update(entry, volume=CacheVolumeUse.UNAVAILABLE)
-            moved = _start(context, run, builder, without, source, entry.attempt)
-            return moved if moved.actions else replace(moved, actions=actions)
+            return _in_its_place(context, run, builder, without, source, actions)
         grant = claims.grant(context, run.id, builder.platforms, choice.placement, entry)
         if not grant.failed and grant.claim != pod.claim:
-            moved = _start(context, run, builder, entry, source, entry.attempt)
-            return moved if moved.actions else replace(moved, actions=actions)
+            return _in_its_place(context, run, builder, entry, source, actions)
         actions = (*actions, *grant.actions)  # somebody has deleted it before it was used
     reason, message = choice.reason, choice.message
     if entry.volume is CacheVolumeUse.REFUSED and entry.reason is reason:
@@ -304,6 +300,22 @@ def _without_node(
         return BuildProgress(failed, wake_at=attempts.next_due(context, failed))
     waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
     return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until, volume_until))
+
+
+def _in_its_place(
+    context: Context,
+    run: RunStatus,
+    builder: Builder,
+    entry: PlatformStatus,
+    source: Source | None,
+    actions: tuple[EnsureClaim | AnnotateSource, ...],
+) -> BuildProgress:
+    """Return where a builder stands whose pod has no node and is to give way to another, in the same attempt.
+
+    Where that one is refused, this one may still get a node: `actions` are for it.
+    """
+    moved = _start(context, run, builder, entry, source, entry.attempt)
+    return moved if moved.actions else replace(moved, actions=actions)
 
 
 def queued(pod: Pod) -> str:

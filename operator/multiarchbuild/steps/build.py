@@ -4,7 +4,7 @@ import platform as machine
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +117,7 @@ def build(mounts: Mounts, request: Request) -> Built:
     facts = Facts(spec, request.platforms, warm=mounts.handed is not None, began=began, ready=time.monotonic())
     with recording(progress, facts):
         with logins.environment(mounts, keychain, repositories, by_token) as env:
-            _run(arguments, {**env, **_traced(mounts, request.platforms)}, progress, request.deadline, tell_exporting)
+            _run(arguments, {**env, **_traced(mounts, request.platforms)}, progress, request.deadline)
         facts.ended = time.monotonic()
         wrong = _wrong_base(mounts, keychain, progress, request.platforms)
         if not metadata_file.is_file():
@@ -208,14 +208,8 @@ def _usable_caches(mounts: Mounts, keychain: Keychain, refs: Sequence[str]) -> s
     return {ref for ref in refs if answers[Repository.parse(ref).registry]}
 
 
-def _run(
-    arguments: Sequence[str],
-    env: Mapping[str, str],
-    progress: Progress,
-    deadline: Deadline,
-    exporting: Callable[[], None],
-) -> None:
-    """Run buildctl and print its log as it comes; call `exporting` when all is built and is being pushed.
+def _run(arguments: Sequence[str], env: Mapping[str, str], progress: Progress, deadline: Deadline) -> None:
+    """Run buildctl and print its log as it comes; tell the operator when all is built and is being pushed.
 
     Raises:
         StepError: it was not done at the deadline.
@@ -234,7 +228,7 @@ def _run(
                     say(shown)
                 if progress.exporting and not told:
                     told = True
-                    exporting()
+                    tell_exporting()
         except BaseException:
             process.kill()
             raise
