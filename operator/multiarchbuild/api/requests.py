@@ -1,4 +1,4 @@
-"""What a kept builder is asked for: the builds after the one that its pod was created for.
+"""What a kept pod is asked for: the builds after the one that it was created for, or the publish steps.
 
 The pod, with all that it mounts, stays as it is. A request carries what may differ between two runs of one pod: the
 inputs of the run, with the contents of inline files.
@@ -52,3 +52,12 @@ class BuildRequest(RequestHead):
     """What nothing need be built for, if it would be the same again."""
     contents: dict[str, str] = Field(default_factory=dict)
     """Contents of inline files, by their key in `inputs.files`."""
+
+
+class PublishRequest(RequestHead):
+    """One more image to publish."""
+
+    inputs: Inputs
+    """What the run's ConfigMap says to a pod of its own."""
+    arguments: tuple[str, ...] = ()
+    """Arguments of the step, as they would be those of a pod of its own."""

@@ -43,7 +43,10 @@ class Phase(OpenEnum):
 
 
 class BuilderUse(OpenEnum):
-    """Whether a platform was built by the builder that an earlier run has left, or why not."""
+    """Whether a platform was built by the builder that an earlier run has left, or why not; likewise the publish step.
+
+    What is said of builders is true of the pod of that step, which has no buildkitd.
+    """
 
     KEPT = "Kept"
     """By that one."""
@@ -266,8 +269,10 @@ class StepStatus(Model):
     """Its pod."""
     attempt: Annotated[int, Field(ge=0)] = 0
     """Which try this is, from 1."""
+    reuse: BuilderUse | None = None
+    """Whether the pod of an earlier run is used, or why not; absent where none is kept."""
     reason: Reason | None = None
-    """Why it failed or is tried again."""
+    """Why it failed or is tried again, or what it waits for."""
     message: Message | None = None
     """What happened and what to do next."""
     finished_at: datetime | None = None

@@ -139,8 +139,8 @@ class Applier:
         if error := await self._set(build.metadata.namespace, action, changes, idle=action.after):
             _LOG.info("the kept builder can't be asked", pod=action.pod, error=str(error))
             raise NotHanded(action.pod) from error
-        wanted = action.build
-        _LOG.info("handed to a kept builder", pod=action.pod, run=wanted.run_id, **_platforms(wanted))
+        wanted = action.wanted
+        _LOG.info("handed to a kept pod", pod=action.pod, run=wanted.run_id, **_platforms(wanted))
 
     async def _mark_idle(self, namespace: str, action: MarkIdle) -> None:
         """Without it the builder ends: a pity, and no more."""

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from multiarchbuild import __version__
 from multiarchbuild.api.status import Phase, PlatformStatus, Status
-from multiarchbuild.plan.children import Pod
+from multiarchbuild.plan.children import Pod, Role
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.policy import Policy
 
@@ -115,7 +115,8 @@ class Metrics:
         """Let the gauge of kept builders count `pods`, those of all builds."""
 
         def count(*, idle: bool) -> int:
-            return sum(bool(pod.template) and pod.ended is None and pod.idle is idle for pod in pods())
+            kept = (pod for pod in pods() if pod.template and pod.role is Role.BUILD and pod.ended is None)
+            return sum(pod.idle is idle for pod in kept)
 
         self.kept_builders.labels("idle").set_function(lambda: count(idle=True))
         self.kept_builders.labels("building").set_function(lambda: count(idle=False))

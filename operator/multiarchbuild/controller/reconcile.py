@@ -201,7 +201,7 @@ class Reconciler:
             if isinstance(action, StartBuild) and action.claim in answer:
                 continue  # nor without its volume
             try:
-                whole = isinstance(action, EnsureInputs | HandOver) and not seen.complete
+                whole = _needs_contents(action) and not seen.complete
                 await self._applier.perform(await self._whole(seen) if whole else build, action)
             except Rejected as rejected:
                 self._metrics.reconcile_errors.labels("terminal").inc()
@@ -349,6 +349,11 @@ async def _attend(key: Key, queue: KeyedQueue[Key], reconciler: Reconciler, metr
         queue.forget(key)
         if wake_after is not None:
             queue.add_after(key, max(wake_after, LEAST_WAKE_SECONDS))
+
+
+def _needs_contents(action: Action) -> bool:
+    """Return whether `action` carries the contents of inline files."""
+    return isinstance(action, EnsureInputs) or (isinstance(action, HandOver) and isinstance(action.wanted, StartBuild))
 
 
 def _goes_on(pod: Pod) -> bool:

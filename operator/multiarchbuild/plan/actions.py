@@ -137,25 +137,6 @@ class StartBuild:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOver:
-    """Hand a build to a kept builder instead of creating a pod for it."""
-
-    pod: str
-    uid: str
-    """Of the pod: a precondition."""
-    after: str
-    """Name of the request that it is idle after: a precondition, so that it never has two at once."""
-    number: int
-    """Which build of the pod this is."""
-    at: datetime
-    """Now."""
-    build: StartBuild
-    """What would have been created."""
-    last: LastImage | None = None
-    """What it need not build again, if nothing has changed since."""
-
-
-@dataclass(frozen=True, slots=True)
 class StartPublish:
     """Create the pod that makes the index, verifies it and moves `tags`."""
 
@@ -169,6 +150,29 @@ class StartPublish:
     """What the index is of, or None while some platform is still being built: then AnnotateBuilt follows."""
     near: str = ""
     """Node that it had best run on, where there is room."""
+    keep: Keep | None = None
+    """Whether it stays for the next run."""
+    parents: tuple[ParentImage, ...] = ()
+    """As of the run's ConfigMap, for a pod that can't mount it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Hand a build, or the publish step, to a pod that was kept instead of creating one for it."""
+
+    pod: str
+    uid: str
+    """Of the pod: a precondition."""
+    after: str
+    """Name of the request that it is idle after: a precondition, so that it never has two at once."""
+    number: int
+    """Which request of the pod this is, what it was created for being the first."""
+    at: datetime
+    """Now."""
+    wanted: StartBuild | StartPublish
+    """What would have been created."""
+    last: LastImage | None = None
+    """What it need not build again, if nothing has changed since."""
 
 
 @dataclass(frozen=True, slots=True)

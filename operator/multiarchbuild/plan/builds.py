@@ -84,13 +84,17 @@ def read(context: Context, run: RunStatus, entry: PlatformStatus) -> tuple[Platf
 
 def _without_given_up(context: Context, entry: PlatformStatus, pods: Sequence[Pod]) -> tuple[PlatformStatus, list[Pod]]:
     """Return `entry` and its pods without kept builders that are given up: the same attempt goes on in a new pod."""
-    reasons = {pod.name: kept.given_up(pod, entry, context.now) for pod in pods}
+    reasons = {pod.name: kept.given_up(pod, context.now, begun=_has_begun(pod, entry)) for pod in pods}
     counting = [pod for pod in pods if reasons[pod.name] is None]
     going = entry.builder is BuilderUse.KEPT and entry.phase in {Phase.PENDING, Phase.RUNNING}
     if going and not attempts.awaits_retry(entry) and all(pod.name != entry.pod for pod in counting):
         why = reasons.get(entry.pod or "") or BuilderUse.LOST
         return PlatformStatus(platform=entry.platform, builder=why), counting
     return entry, counting
+
+
+def _has_begun(pod: Pod, entry: PlatformStatus) -> bool:
+    return (entry.pod, entry.phase) == (pod.name, Phase.RUNNING)
 
 
 def _with_builder(entry: PlatformStatus, pods: Sequence[Pod]) -> PlatformStatus:
@@ -247,7 +251,7 @@ def _going(
     actions: tuple[AnnotateSource, ...] = ()
     if source is not None and source != Source() and not pod.source_annotation:
         actions = (AnnotateSource(pod.name, source),)
-    if (begins_until := kept.begins_until(pod, entry)) is not None:
+    if (begins_until := kept.begins_until(pod, begun=_has_begun(pod, entry))) is not None:
         waiting = _update(entry, phase=Phase.PENDING, reason=Reason.PENDING, message=_HANDED_OVER)
         return BuildProgress(waiting, actions, wake_at=begins_until)
     if pod.step_started_at is not None:

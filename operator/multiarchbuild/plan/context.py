@@ -8,7 +8,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Failure
 
-from .actions import StartBuild
+from .actions import StartBuild, StartPublish
 from .children import Claim, ConfigMap, Node, Pod, Role
 from .cluster import ClusterView
 from .flux import Artifact
@@ -37,8 +37,8 @@ class Context:
     """What Flux says, where the source is an object of Flux."""
     config_maps: tuple[ConfigMap, ...] = ()
     not_created: NotCreated = field(default_factory=NotCreated)
-    template: Callable[[StartBuild, MultiArchBuild, Policy], str] | None = None
-    """Hash of what pods for the same build and platform have in common (`kept.Template`); without it none is kept."""
+    template: Callable[[StartBuild | StartPublish, MultiArchBuild, Policy], str] | None = None
+    """Hash of what pods for the same step of a build have in common (`kept.Template`); without it none is kept."""
 
     claims: tuple[Claim, ...] = ()
     """What there is of volumes for what builders keep."""

@@ -27,6 +27,7 @@ from . import (
     events,
     kept,
     polling,
+    publishing,
     recorded,
     retention,
     runs,
@@ -118,8 +119,8 @@ def decide(
     )
     progress = runs.read(context, old.run) if old.run is not None else None
     run = progress.run if progress is not None else None
-    late = runs.late_images(context, old.history)
-    images = [*runs.unknown_images(context, old.history), *late.values()]
+    late = publishing.late_images(context, old.history)
+    images = [*publishing.unknown_images(context, old.history), *late.values()]
     images += filter(None, [progress.image if progress else None])
     history = tuple(_corrected(entry, late) for entry in old.history)
     has_ended = run is not None and old.run is not None and run.result is not old.run.result
@@ -130,7 +131,7 @@ def decide(
     build = build.model_copy(update={"status": old.model_copy(update=known)})
     context = replace(context, build=build)
 
-    publishes_until = runs.publishes_until(context, run) if run is not None and run.result is None else None
+    publishes_until = publishing.goes_on_until(context, run) if run is not None and run.result is None else None
     check = polling.poll(context, run, old.source, others=others.polling_beside(build.metadata.uid))
     bases = base_images.ask(context, run, old.base_images, others=others.polling_beside(build.metadata.uid))
     new = demand.next_run(context, check.found, bases.status) if publishes_until is None else None

@@ -1,7 +1,8 @@
 """Kept builders: which ones stay after a run, and which one serves the next.
 
 A kept builder is a pod like others that waits for another request when it has answered. Nothing depends on it: where it
-is gone, or does not begin in time, or is lost while it builds, a pod is created as if it had never been.
+is gone, or does not begin in time, or is lost while it builds, a pod is created as if it had never been. So it is with
+the pod of the publish step, which stays as long as a builder of its build does.
 """
 
 import re
@@ -11,21 +12,23 @@ from types import MappingProxyType
 from typing import Final
 
 from multiarchbuild.api.durations import parse_duration
+from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Failure
 from multiarchbuild.api.spec import CacheMode
 from multiarchbuild.api.status import BuilderUse, Phase, PlatformStatus, RunStatus
 
-from .actions import Action, HandOver, Keep, MarkIdle, Resize, StartBuild
+from .actions import Action, HandOver, Keep, MarkIdle, Resize, StartBuild, StartPublish
+from .attempts import awaits_retry
 from .children import Node, Pod, Role, platform_of
 from .not_created import ASK_AGAIN
 from .outcome import Going, outcome
 from .policy import KeptBuilders, Policy
 from .resize import resizes, written
 
-Template = Callable[[StartBuild, MultiArchBuild, Policy], str]
-"""Returns a hash of all that the pod for a build has in common with those that could take its place."""
+Template = Callable[[StartBuild | StartPublish, MultiArchBuild, Policy], str]
+"""Returns a hash of all that a pod has in common with those that could take its place."""
 
 BEGIN = timedelta(seconds=3)
 """How long a kept builder has to begin. It takes half a second; times are whole seconds, so that 2 s pass at least."""
@@ -39,7 +42,7 @@ _MAX_LIFE = 2**31 - 1
 
 
 def keep(build: MultiArchBuild, policy: Policy) -> Keep | None:
-    """Return how long the builders of `build` stay after a run, None where they do not."""
+    """Return how long the pods of `build` stay after a run, None where they do not."""
     limits, own = policy.kept_builders, build.spec.scheduling.keep_builder
     idle = min(parse_duration(own or _usual(build, policy)), parse_duration(limits.max))
     if not idle or build.spec.cache.mode is CacheMode.DISABLED:
@@ -59,7 +62,7 @@ def _usual(build: MultiArchBuild, policy: Policy) -> str:
 
 
 def find(
-    wanted: StartBuild,
+    wanted: StartBuild | StartPublish,
     pods: Sequence[Pod],
     template: str,
     *,
@@ -68,8 +71,9 @@ def find(
     policy: Policy,
     now: datetime,
 ) -> tuple[Pod | None, BuilderUse]:
-    """Return the kept builder that `wanted` is handed to, or why there is none. The first reason that holds counts."""
-    own = [pod for pod in pods if _exists(pod) and set(pod.platforms) == set(wanted.platforms)]
+    """Return the kept pod that `wanted` is handed to, or why there is none. The first reason that holds counts."""
+    role, platforms = _asked_of(wanted)
+    own = [pod for pod in pods if _exists(pod) and pod.role is role and set(pod.platforms) == platforms]
     if not own:
         return None, BuilderUse.NONE_KEPT
     pod = max(own, key=lambda each: (each.idle, each.created_at, each.name))
@@ -82,14 +86,14 @@ def find(
     return (pod, BuilderUse.KEPT) if (unfit := _unfit(pod, nodes, policy, now)) is None else (None, unfit)
 
 
-def hand_over(pod: Pod, wanted: StartBuild, now: datetime) -> HandOver:
-    """Return the request for a builder that is idle."""
+def hand_over(pod: Pod, wanted: StartBuild | StartPublish, now: datetime) -> HandOver:
+    """Return the request for a pod that is idle."""
     number = (pod.handed.number if pod.handed else 1) + 1
-    return HandOver(pod=pod.name, uid=pod.uid, after=pod.request, number=number, at=now, build=wanted)
+    return HandOver(pod=pod.name, uid=pod.uid, after=pod.request, number=number, at=now, wanted=wanted)
 
 
-def given_up(pod: Pod, entry: PlatformStatus, now: datetime) -> BuilderUse | None:
-    """Return why what was handed to `pod` is not waited for any more, None while it is; `entry` is of its platform.
+def given_up(pod: Pod, now: datetime, *, begun: bool) -> BuilderUse | None:
+    """Return why what was handed to `pod` is not waited for any more, None while it is; `begun`: status says it has.
 
     What the build itself is to blame for is its result, in whichever pod. A full disk or an old Secret is of this one.
     """
@@ -98,12 +102,12 @@ def given_up(pod: Pod, entry: PlatformStatus, now: datetime) -> BuilderUse | Non
     came = outcome(pod, now)
     if isinstance(came, Failure) and (came.reason.retryable or came.reason.may_be_of_kept_builder):
         return BuilderUse.LOST
-    return BuilderUse.NO_ANSWER if begins_until(pod, entry) is not None and now >= pod.handed.at + BEGIN else None
+    return BuilderUse.NO_ANSWER if begins_until(pod, begun=begun) is not None and now >= pod.handed.at + BEGIN else None
 
 
-def begins_until(pod: Pod, entry: PlatformStatus) -> datetime | None:
-    """Return until when a builder that was handed a build has to begin with it; None once it has, as `entry` says."""
-    if pod.handed is None or pod.taken or pod.concluded or (entry.pod, entry.phase) == (pod.name, Phase.RUNNING):
+def begins_until(pod: Pod, *, begun: bool) -> datetime | None:
+    """Return until when a pod that was handed something has to begin with it; None once it has, as status says."""
+    if pod.handed is None or pod.taken or pod.concluded or begun:
         return None
     return pod.handed.at + BEGIN
 
@@ -117,9 +121,10 @@ def staying(
     policy: Policy,
     now: datetime,
 ) -> frozenset[str]:
-    """Return the names of the builders that stay, idle or about to be, as nothing speaks against it.
+    """Return the names of the pods that stay, idle or about to be, as nothing speaks against it.
 
-    One goes when its platform has another builder, or none any more.
+    A builder goes when its platform has another one, or none any more; the pod of the publish step when another has
+    published, or when no builder stays: it is worth less than they are.
     """
     if keep(build, policy) is None:
         return frozenset()
@@ -129,14 +134,21 @@ def staying(
         platform_of(entry.platform): "" if _gives_way(entry) else entry.pod for entry in (run.platforms if run else ())
     }
 
+    publish = run.publish.pod if run and run.publish else None
+
     def replaced(pod: Pod) -> bool:
+        if pod.role is Role.PUBLISH:
+            return publish not in (None, pod.name)
         return bool(used) and any(used.get(each, "") not in (None, pod.name) for each in pod.platforms)
 
     asked = bool(build.spec.scheduling.keep_builder)
     fit = (
         pod for pod in pods if _exists(pod) and (asked or not pod.queued) and _unfit(pod, nodes, policy, now) is None
     )
-    return frozenset(pod.name for pod in fit if not replaced(pod))
+    stay = [pod for pod in fit if not replaced(pod)]
+    goes_on = run is not None and run.result is None
+    builders = goes_on or any(pod.role is Role.BUILD for pod in stay)
+    return frozenset(pod.name for pod in stay if pod.role is Role.BUILD or builders)
 
 
 def _gives_way(entry: PlatformStatus) -> bool:
@@ -145,9 +157,11 @@ def _gives_way(entry: PlatformStatus) -> bool:
 
 
 def marks(pods: Sequence[Pod], run: RunStatus | None, stay: frozenset[str], *, now: datetime) -> Iterator[MarkIdle]:
-    """Yield what tells builders that status has their results, so that they wait for the next request."""
+    """Yield what tells pods that status has their results, so that they wait for the next request."""
     ends = {Phase.SUCCEEDED, Phase.FAILED}
     done = {entry.pod for entry in run.platforms if entry.phase in ends} if run else set()
+    if run and run.publish and run.publish.finished_at is not None and not awaits_retry(run.publish):
+        done.add(run.publish.pod)
     for pod in pods:
         if pod.name in stay & done and pod.answer and not pod.idle and not isinstance(outcome(pod, now), Going):
             yield MarkIdle(pod.name, pod.uid, pod.request, "" if pod.full_requests else written(pod.requests))
@@ -189,18 +203,19 @@ def surplus(
     not suffice: of the namespaces in `near`, where such pods are, before others. `full` says how many pods a quota has
     refused in a namespace: as many give way there.
     """
-    by_use = sorted((pod for pod in waiting if _exists(pod) and pod.idle), key=_last_used, reverse=True)
+    builders = (pod for pod in waiting if _exists(pod) and pod.role is Role.BUILD and pod.idle)
+    by_use = sorted(builders, key=_last_used, reverse=True)
     room, stay = dict.fromkeys({pod.namespace for pod in by_use}, limits.per_namespace), list[Pod]()
     for pod in by_use:
         if room[pod.namespace] > 0 and len(stay) < limits.per_cluster:
             room[pod.namespace] -= 1
             stay.append(pod)
-    leaving = any(pod.deleting and pod.template for pod in waiting)
+    leaving = any(_leaves(pod) for pod in waiting)
     if short and not leaving and len(stay) == len(by_use):
         oldest = next((pod for pod in reversed(stay) if pod.namespace in near), stay[-1] if stay else None)
         stay = [pod for pod in stay if pod is not oldest]
     for namespace, refused in full.items():
-        going = sum(pod.namespace == namespace and pod.deleting and bool(pod.template) for pod in waiting)
+        going = sum(pod.namespace == namespace and _leaves(pod) for pod in waiting)
         own = [pod for pod in reversed(stay) if pod.namespace == namespace][: max(refused - going, 0)]
         stay = [pod for pod in stay if pod not in own]
     names = {pod.uid for pod in stay}
@@ -212,13 +227,21 @@ def finds_no_room(pod: Pod) -> bool:
     return not pod.deleting and not pod.node and _LACKS.search(pod.unschedulable) is not None
 
 
+def _leaves(pod: Pod) -> bool:
+    return pod.deleting and bool(pod.template) and pod.role is Role.BUILD
+
+
+def _asked_of(wanted: StartBuild | StartPublish) -> tuple[Role, set[Platform]]:
+    return (Role.BUILD, set(wanted.platforms)) if isinstance(wanted, StartBuild) else (Role.PUBLISH, set())
+
+
 def _last_used(pod: Pod) -> tuple[datetime, str]:
     return pod.step_started_at or pod.created_at, pod.uid
 
 
 def _exists(pod: Pod) -> bool:
     ended = pod.deleting or pod.ended is not None or pod.phase in {"Succeeded", "Failed"} or bool(pod.disrupted)
-    return bool(pod.template) and pod.role is Role.BUILD and not ended
+    return bool(pod.template) and pod.role in {Role.BUILD, Role.PUBLISH} and not ended
 
 
 def _unfit(pod: Pod, nodes: Sequence[Node], policy: Policy, now: datetime) -> BuilderUse | None:

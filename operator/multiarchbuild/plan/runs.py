@@ -1,36 +1,31 @@
 """The life of a run, from its start to its end: first what its pods have ended with, then what is to do."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from multiarchbuild.api import limits
 from multiarchbuild.api.durations import format_duration
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
-from multiarchbuild.api.results import Failure, Published, Pushed, PushedImage, Resolved, Source
+from multiarchbuild.api.results import Failure, Published, Resolved, Source
 from multiarchbuild.api.status import (
     BuilderUse,
     CacheStatus,
     HistoryEntry,
-    ImagePlatform,
     ImageStatus,
     Phase,
     PlatformStatus,
     Result,
     RunStatus,
-    SourceStatus,
     StepStatus,
 )
 
-from . import attempts, builds, expiry, recorded, sources, steps, unchanged
-from .actions import Action, AnnotateBuilt, EnsureInputs, StartBuild, StartPublish, StartResolve
+from . import attempts, builds, publishing, sources, steps, unchanged
+from .actions import Action, EnsureInputs, StartBuild, StartPublish, StartResolve
 from .children import Pod, Role, platform_of
 from .context import Context, earliest
 from .identity import Fingerprint, fingerprint
-from .outcome import START_GRACE
-from .placement import ARCH_LABEL
-from .tags import expand
 
 _WAITING = (
     Reason.NO_BUILDER,
@@ -45,11 +40,6 @@ _WAITING = (
 _TOLD_IN_LOG = "a builder has found a change: its log says which"
 _NOT_COMPARED = "a new pod has built the image, instead of the kept builder that should have compared it"
 _OTHER_IMAGE = "another image was published meanwhile"
-PUBLISH_GRACE = timedelta(seconds=30)
-"""How long a publish step may go on that has got all it needs, when its run is cancelled, superseded or out of time.
-
-It takes a second or two, and nobody knows what it has done if it is killed: it may have moved the tags.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +71,13 @@ def read(context: Context, run: RunStatus) -> RunProgress:
     """
     if run.result is Result.SUCCEEDED:
         return RunProgress(run)
-    publish = attempts.read(context, run.publish or StepStatus(), context.pods_of(run.id, Role.PUBLISH), Published)
+    publish = publishing.read(context, run)
     if publish.result is not None and publish.pod is not None:
         return _published(context, _update(run, publish=publish.step), publish.result, publish.pod)
     if run.result is not None:
         return RunProgress(run)
     wake_at = publish.look_again
-    if publish.step.attempt:
+    if publish.step != StepStatus():
         run = _update(run, publish=publish.step)
     if not sources.is_resolved(run) and (unchanged.compares(run) or sources.needs_resolving(context.build.spec)):
         resolve = attempts.read(context, run.resolve or StepStatus(), context.pods_of(run.id, Role.RESOLVE), Resolved)
@@ -130,19 +120,6 @@ def stop(context: Context, run: RunStatus) -> Stop | None:
     return None
 
 
-def publishes_until(context: Context, run: RunStatus) -> datetime | None:
-    """Return until when the publish step of `run`, if it is moving tags, may go on whatever happens meanwhile."""
-    pod = context.pod_named(run.publish.pod) if run.publish else None
-    if pod is None or pod.step_started_at is None or pod.deleting or not pod.built_annotation or not _is_built(run):
-        return None
-    if run.publish is None or run.publish.finished_at is not None:
-        return None
-    # When it started is by the clock of its node, which counts only as far as it is plausible.
-    handed_over = pod.built_at or pod.created_at
-    until = max(handed_over, min(pod.step_started_at, handed_over + START_GRACE)) + PUBLISH_GRACE
-    return until if context.now < until else None
-
-
 def stopped(context: Context, run: RunStatus, why: Stop) -> RunProgress:
     """Return `run` as it ends early."""
     return _ended(context, run, why.result, why.reason, why.message, why.others)
@@ -154,7 +131,7 @@ def proceed(context: Context, before: RunProgress) -> RunProgress:
     progress = _resolve(context, before)
     if not waits:
         progress = _unless_failed(context, _build(context, progress))
-    if progress.run.result is None and _is_nearly_built(context, progress.run):
+    if progress.run.result is None:
         progress = _publish(context, progress)
     run = progress.run
     if run.result is not None:
@@ -267,64 +244,13 @@ def _build(context: Context, before: RunProgress) -> RunProgress:
     return RunProgress(_update(run, platforms=tuple(entries.values())), actions=tuple(actions), wake_at=wake_at)
 
 
-def _is_built(run: RunStatus) -> bool:
-    return bool(run.platforms) and all(entry.phase is Phase.SUCCEEDED for entry in run.platforms)
-
-
-def _is_nearly_built(context: Context, run: RunStatus) -> bool:
-    """Return whether the publish pod may start: some platform is built or being pushed, and all others are being built.
-
-    It waits as long as the slowest platform is behind the fastest, and not for the length of a build. Where a build may
-    turn out to be what is published already, the end of one that is not has to be awaited.
-    """
-    phases = {entry.phase for entry in run.platforms}
-    pods = (context.pod_named(entry.pod) for entry in run.platforms if run.comparison is None)
-    begins = Phase.SUCCEEDED in phases or any(pod.exporting for pod in pods if pod is not None)
-    ends = begins and phases <= {Phase.SUCCEEDED, Phase.RUNNING} and not _may_be_unchanged(run)
-    return (ends or run.publish is not None) and sources.pinned(context.build.spec, run) is not None
-
-
-def _may_be_unchanged(run: RunStatus) -> bool:
-    """Return whether all that is known so far is that nothing has changed."""
-    done = (entry.pushed for entry in run.platforms if entry.phase is Phase.SUCCEEDED)
-    return run.comparison is not None and all(digest == run.comparison.digest for digest in done) and not _is_built(run)
-
-
-def _first_done(context: Context, run: RunStatus) -> str:
-    """Return the node of a platform that is built or being pushed: it has the steps' image, and will be idle.
-
-    The others may be busy for longer with their platforms, which the start of another pod would slow down.
-    """
-    for entry in run.platforms:
-        pod = context.pod_named(entry.pod)
-        if pod is not None and pod.node and (entry.phase is Phase.SUCCEEDED or pod.exporting):
-            return pod.node
-    return ""
-
-
 def _publish(context: Context, before: RunProgress) -> RunProgress:
-    run, spec = before.run, context.build.spec
-    built = _pushed(context, run) if _is_built(run) else None
-
-    def start(name: str, attempt: int) -> StartPublish:
-        return StartPublish(
-            name=name,
-            run_id=run.id,
-            attempt=attempt,
-            inputs=context.inputs(run.id).name,
-            deadline=context.seconds_left(run.started_at),
-            tags=expand(spec.output.tags, run.source or SourceStatus(), run.started_at, run.id),
-            built=built,
-            # A node on which one try has failed is no better than others.
-            near=_first_done(context, run) if attempt == 1 else "",
-        )
-
-    progress = _with_step(before, "publish", steps.proceed(context, run, Role.PUBLISH, run.publish, start))
-    publish = progress.run.publish
-    pod = context.pod_named(publish.pod) if publish else None
-    if built is not None and pod is not None and publish and publish.finished_at is None and not pod.built_annotation:
-        progress = replace(progress, actions=(*progress.actions, AnnotateBuilt(pod.name, built, context.now)))
-    return progress
+    step = publishing.proceed(context, before.run)
+    return RunProgress(
+        _update(before.run, publish=step.status),
+        actions=(*before.actions, *step.actions),
+        wake_at=earliest(before.wake_at, step.wake_at),
+    )
 
 
 def _unless_failed(context: Context, progress: RunProgress) -> RunProgress:
@@ -336,7 +262,7 @@ def _unless_failed(context: Context, progress: RunProgress) -> RunProgress:
     if failed and all(entry.phase in {Phase.SUCCEEDED, Phase.FAILED} for entry in run.platforms):
         return _failed(context, run, failed[0].reason, _which(failed))
     # Before all is built the builders go on: the next run has only to publish.
-    if run.publish is not None and attempts.has_failed(run.publish) and _is_built(run):
+    if run.publish is not None and attempts.has_failed(run.publish) and publishing.is_built(run):
         return _failed(context, run, run.publish.reason, run.publish.message)
     return progress
 
@@ -347,14 +273,14 @@ def _failed(context: Context, run: RunStatus, reason: Reason | None, message: st
 
 def _published(context: Context, run: RunStatus, published: Published, pod: Pod) -> RunProgress:
     """Return `run`, which has succeeded: its publish step was handed what every platform has come to."""
-    image = image_of(context, published, pod)
+    image = publishing.image_of(context, published, pod)
     bases = dict.fromkeys(base for entry in run.platforms for base in entry.bases)
     if context.build.status.image and any(entry.pushed == context.build.status.image.digest for entry in run.platforms):
         # What a builder has found unchanged is made from what it was made from.
         bases |= dict.fromkeys(context.build.status.image.bases)
     image = image.model_copy(update={"bases": tuple(bases)[: limits.BASES]})
     images = {each.platform: each.digest for each in published.platforms}
-    pushed = _handed_to(pod)
+    pushed = publishing.handed_to(pod)
     platforms = tuple(
         entry.model_copy(
             update={
@@ -389,97 +315,13 @@ def _why_built(run: RunStatus) -> str:
     return f"{_NOT_COMPARED} ({', '.join(f'{entry.platform}: {entry.builder}' for entry in built)})"
 
 
-def _handed_to(pod: Pod) -> dict[str, str]:
-    """Return what builders have pushed, by platform, as `pod` was told: it may have been told more than status was."""
-    if not pod.built_annotation:
-        return {}
-    return {each.platform: each.digest for each in Pushed.model_validate_json(pod.built_annotation).images}
-
-
-def late_images(context: Context, history: tuple[HistoryEntry, ...]) -> dict[str, ImageStatus]:
-    """Return what runs of history have published, by their ids, that are not known to have succeeded."""
-    found = {}
-    for entry in history:
-        if entry.result is not Result.SUCCEEDED:
-            pods = context.pods_of(entry.id, Role.PUBLISH)
-            reading = attempts.read(context, StepStatus(), pods, Published)
-            if reading.result is not None and reading.pod is not None:
-                found[entry.id] = image_of(context, reading.result, reading.pod)
-    return found
-
-
-def unknown_images(context: Context, history: tuple[HistoryEntry, ...]) -> list[ImageStatus]:
-    """Return what runs have published that no status tells of, where it is newer than the image in status.
-
-    The operator was killed before it wrote one, and then another run was requested.
-    """
-    run, image = context.build.status.run, context.build.status.image
-    known = {entry.id for entry in history} | ({run.id} if run else set())
-    found = []
-    for run_id in sorted({pod.run_id for pod in context.pods if pod.role is Role.PUBLISH} - known):
-        reading = attempts.read(context, StepStatus(), context.pods_of(run_id, Role.PUBLISH), Published)
-        if reading.result is not None and reading.pod is not None:
-            found.append(image_of(context, reading.result, reading.pod))
-    since = image.published_at if image is not None else None
-    return [each for each in found if since is None or (each.published_at is not None and each.published_at > since)]
-
-
-def _pushed(context: Context, run: RunStatus) -> Pushed:
-    """Return what the publish step makes the index of, and what signed provenance tells about it."""
-    architectures = {node.name: node.labels.get(ARCH_LABEL) for node in context.nodes}
-
-    def image(entry: PlatformStatus) -> PushedImage:
-        assert entry.builder_output is not None, "a platform has succeeded with what its builder pushed"
-        pod = context.pod_named(entry.pod)
-        return PushedImage(
-            platform=entry.platform,
-            digest=entry.builder_output,
-            mode=entry.mode,
-            node_architecture=architectures.get(entry.node or ""),
-            record=entry.record,
-            attempt=entry.attempt,
-            earlier_run=pod is None or pod.run_id != run.id,
-            phases=recorded.platform_phases(run, entry, pod),
-        )
-
-    images = tuple(map(image, run.platforms))
-    return Pushed(
-        images=images,
-        source=sources.pinned(context.build.spec, run),
-        trigger=run.trigger,
-        started_at=run.started_at,
-        handed_at=context.now if expiry.expires(context.build) else None,
-        phases=recorded.run_phases(run),
-    )
-
-
-def image_of(context: Context, published: Published, pod: Pod) -> ImageStatus:
-    """Return the image that `pod` has published. The spec may have been edited since it was started."""
-    spec = context.build.spec
-    return ImageStatus(
-        ref=f"{pod.image or spec.output.image}@{published.digest}",
-        digest=published.digest,
-        tags=pod.tags or published.tags,
-        destinations=pod.destinations,
-        platforms=tuple(
-            ImagePlatform(platform=image.platform, digest=image.digest, size=image.size)
-            for image in published.platforms
-        ),
-        size=sum(image.size for image in published.platforms),
-        signature=published.signature,
-        record=published.record,
-        # Which of two images is newer is decided by this.
-        published_at=(pod.ended.reported_at or pod.ended.finished_at if pod.ended else None) or context.now,
-    )
-
-
 def _ended(
     context: Context, run: RunStatus, result: Result, reason: Reason, message: str, others: Reason | None = None
 ) -> RunProgress:
     platforms = tuple(_stopped(entry, others or reason) for entry in run.platforms)
     ended = {"result": result, "reason": reason, "message": message, "finished_at": context.now}
     # A publish pod that nothing was handed to has done nothing, unless it has failed.
-    publish = run.publish if _is_built(run) or (run.publish and run.publish.finished_at) else None
+    publish = run.publish if publishing.is_built(run) or (run.publish and run.publish.finished_at) else None
     return RunProgress(_update(run, platforms=platforms, publish=publish, **ended))
 
 
@@ -525,7 +367,7 @@ def _described(context: Context, run: RunStatus) -> RunStatus:
     """Return `run` with what is to be said of it as a whole."""
     if sources.pinned(context.build.spec, run) is None or _waits_for_comparison(context, run):
         step, going = run.resolve, Reason.RESOLVING
-    elif _is_built(run):
+    elif publishing.is_built(run):
         step, going = run.publish, Reason.PUBLISHING
     else:
         return _update(run, reason=_reason(run), message=_standing(run))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from multiarchbuild import __version__
 from multiarchbuild.api import mounts
@@ -51,6 +51,7 @@ _LOST_SECONDS = 15
 """How long a pod waits for such a node. What it built there is lost anyway; a blip should not cost a build."""
 
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_KeptT = TypeVar("_KeptT", StartBuild, StartPublish)
 _Start = StartResolve | StartBuild | StartPublish
 
 
@@ -76,13 +77,28 @@ def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> 
 
 def publish_pod(action: StartPublish, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
     """Return the pod that pushes the index, signs it and moves the tags."""
-    built = volumes.pod_info({mounts.BUILT_FILE: mounts.BUILT_ANNOTATION})
+    return _kept(_publish_pod(action, build, policy, publish_arguments(action, build, policy)), action, build, policy)
+
+
+def publish_arguments(action: StartPublish, build: MultiArchBuild, policy: Policy) -> list[str]:
+    """Return what a publish step is told that each run has its own of."""
+    return [*(f"--tag={tag}" for tag in action.tags), *expiry.arguments(build, policy)]
+
+
+def _publish_pod(
+    action: StartPublish, build: MultiArchBuild, policy: Policy, arguments: Sequence[str]
+) -> dict[str, Any]:
+    files = {mounts.BUILT_FILE: mounts.BUILT_ANNOTATION}
+    if action.keep:
+        files |= _REQUEST_FILES
+    built = volumes.pod_info(files)
     mounted = [volumes.inputs(action.inputs), _work(build, policy), built, *volumes.registry_secrets(build.spec)]
     mounted += [*volumes.destination_secrets(build.spec), *volumes.signing_secret(build.spec)]
     mounted += volumes.identity_tokens(build.spec, policy.identities)
-    arguments = ["publish", *(f"--tag={tag}" for tag in action.tags)]
-    arguments += expiry.arguments(build, policy)
-    spec = _spec(action, build, policy, Role.PUBLISH, arguments, mounted)
+    stays = [f"--stay={action.keep.idle}"] if action.keep else []
+    spec = _spec(action, build, policy, Role.PUBLISH, ["publish", *stays, *arguments], mounted)
+    if action.keep:
+        spec["activeDeadlineSeconds"] = action.keep.life
     if action.near:
         spec["affinity"] = {"nodeAffinity": {_PREFERRED: [{"weight": 100, "preference": _named(action.near)}]}}
     annotations = {IMAGE_ANNOTATION: build.spec.output.image, TAGS_ANNOTATION: ",".join(action.tags)}
@@ -99,7 +115,13 @@ def _named(node: str) -> dict[str, Any]:
 
 def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
     """Return the pod that builds: buildkitd as a native sidecar (KEP-753), the step beside it."""
-    pod = _build_pod(action, build, policy)
+    return _kept(_build_pod(action, build, policy), action, build, policy)
+
+
+def _kept(
+    pod: dict[str, Any], action: StartBuild | StartPublish, build: MultiArchBuild, policy: Policy
+) -> dict[str, Any]:
+    """Return `pod` with what hands it more work, if it stays."""
     if action.keep:
         pod["metadata"]["annotations"] |= {
             TEMPLATE_ANNOTATION: template(action, build, policy),
@@ -109,27 +131,34 @@ def build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict
     return pod
 
 
+_REQUEST_FILES = {mounts.REQUEST_FILE: mounts.REQUEST_ANNOTATION, mounts.IDLE_FILE: mounts.IDLE_ANNOTATION}
 _ANY = "any"
 _EVER = datetime.max.replace(tzinfo=UTC)
 
 
-def template(action: StartBuild, build: MultiArchBuild, policy: Policy) -> str:
+def template(action: StartBuild | StartPublish, build: MultiArchBuild, policy: Policy) -> str:
     """Return a hash of all that this pod has in common with those of other runs that could take its place.
 
     That is its manifest but for what each run has its own of, and what its ConfigMap says beside the inputs of the run.
     A Secret is in it by its name: what is in it the operator cannot know.
     """
-    common = replace(action, name=_ANY, run_id=_ANY, attempt=1, inputs=_ANY, deadline=1, until=_EVER, source=None)
-    common = replace(common, volume=None)
-    manifest = _build_pod(common, build, policy)
+    if isinstance(action, StartBuild):
+        own = {"until": _EVER, "source": None, "volume": None}
+        manifest = _build_pod(_common(action, **own), build, policy)
+    else:
+        manifest = _publish_pod(_common(action, tags=(), built=None, near=""), build, policy, ())
     return digest(__version__, json.dumps(manifest, sort_keys=True), policy.model_dump_json())[:32]
+
+
+def _common(action: _KeptT, **own: Any) -> _KeptT:
+    return replace(action, name=_ANY, run_id=_ANY, attempt=1, inputs=_ANY, deadline=1, **own)
 
 
 def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dict[str, Any]:
     spec, socket = build.spec, volumes.socket()
     files = {mounts.SOURCE_FILE: mounts.SOURCE_ANNOTATION}
     if action.keep:
-        files |= {mounts.REQUEST_FILE: mounts.REQUEST_ANNOTATION, mounts.IDLE_FILE: mounts.IDLE_ANNOTATION}
+        files |= _REQUEST_FILES
     source = volumes.pod_info(files)
     mounted = [volumes.inputs(action.inputs), _work(build, policy), source, socket]
     mounted += [*volumes.registry_secrets(spec), *volumes.source_secret(spec), *volumes.build_secrets(spec)]

@@ -44,22 +44,19 @@ def main(argv: Sequence[str], *, root: Path = Path("/")) -> int:
                 on_volume=arguments.cache_volume,
             )
             if arguments.keep:
+                from .build_work import building  # noqa: PLC0415
                 from .kept import Keep, serve  # noqa: PLC0415
 
-                return serve(mounts, request, Keep(arguments.keep, sweep=arguments.sweep))
+                return serve(mounts, building(mounts, request), Keep(arguments.keep, sweep=arguments.sweep))
             return conclude(mounts, lambda: build(mounts, request))
         case _:
-            from .publish import publish  # noqa: PLC0415
+            from .publish_work import publish_once, publishing  # noqa: PLC0415
 
-            if not arguments.list:
-                return conclude(mounts, lambda: publish(mounts, arguments.tag))
-            from .expiry import Expiry  # noqa: PLC0415
+            if not arguments.stay:
+                return publish_once(mounts, lambda: arguments)
+            from .kept import Keep, serve  # noqa: PLC0415
 
-            expiry = Expiry(mounts, arguments.list, arguments.cache, arguments.cache_from, arguments.keep)
-            code = conclude(mounts, lambda: expiry.published(publish(mounts, arguments.tag, expiry.begin)))
-            # The result is told: nothing can come of this but that something is deleted.
-            expiry.run()
-            return code
+            return serve(mounts, publishing(mounts, arguments, _parser().parse_args), Keep(arguments.stay))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--sweep", action="store_true", help="have buildkitd's supervisor end what a build leaves")
     publish = steps.add_parser("publish", help="push the index over what was built, verify it, move the tags")
     publish.add_argument("--tag", action="append", default=[], help="tag that moves to the index")
+    publish.add_argument("--stay", type=int, default=0, help="seconds to wait for another image after this one")
     publish.add_argument("--list", help="tag of the list of what the build has published, by which that expires")
     publish.add_argument("--cache", action="append", default=[], help="cache that the run has written")
     publish.add_argument("--cache-from", action="append", default=[], help="cache that the run has read")

@@ -1,6 +1,6 @@
-"""The step of a builder that stays: build after build in one pod, each as if it were the first.
+"""The step of a pod that stays: build after build in one pod, or image after image, each as if it were the first.
 
-The first process only waits, and starts a child for each build: what a build has in memory ends with it. Between two
+The first process only waits, and starts a child for each: what a build has in memory ends with it. Between two
 builds no other process is left, the work folder is empty, and where RUNs have no process namespace of their own, what
 they left behind is ended too (`pods/supervisor.py`). Where any of that can't be had, the pod ends.
 
@@ -16,23 +16,22 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.answers import NONCE_ENV, REQUEST_ENV, TAKEN, answer_line
-from multiarchbuild.api.requests import BuildRequest, RequestHead
-from multiarchbuild.api.results import Built, Failure, load
+from multiarchbuild.api.inputs import Inputs
+from multiarchbuild.api.requests import RequestHead
+from multiarchbuild.api.results import Failure, load
 
-from .build import Request, build
-from .deadline import deadline_in
 from .log import say
 from .mounts import Mounts
-from .termination import conclude
 
 NOTED_SECONDS = 5.0
 """How long a result may wait for the operator to take note of it."""
@@ -42,22 +41,32 @@ _SWEEP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How a builder stays."""
+    """How a pod stays."""
 
     idle: float
-    """Seconds that it waits for the next build."""
+    """Seconds that it waits for the next request."""
     sweep: bool = False
     """Whether the supervisor of buildkitd has to end what a RUN left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a pod that stays does. Both tell what came of it, and return the exit code."""
+
+    first: Callable[[], int]
+    """What it was created for."""
+    handed: Callable[[Mounts, str], int]
+    """What a request, as JSON, asks for, whose inputs are to be written to `handed` of the mounts."""
 
 
 class UncleanError(Exception):
     """Something of the last build can't be removed."""
 
 
-def serve(mounts: Mounts, first: Request, keep: Keep) -> int:
-    """Build what the pod was created for and what it is asked for after that; return the exit code of the last."""
+def serve(mounts: Mounts, work: Work, keep: Keep) -> int:
+    """Do what the pod was created for and what it is asked for after that; return the exit code of the last."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    name, job = os.environ[REQUEST_ENV], _first(mounts, first)
+    name, job = os.environ[REQUEST_ENV], work.first
     while True:
         code = _in_child(job)
         if code and not _is_usable(mounts, name):
@@ -65,7 +74,7 @@ def serve(mounts: Mounts, first: Request, keep: Keep) -> int:
         try:
             clean(mounts, keep)
         except UncleanError as error:
-            say(f"this builder ends: {error}")
+            say(f"this pod ends: {error}")
             return code
         text = _next(mounts, name, keep.idle)
         if text is None:
@@ -73,7 +82,7 @@ def serve(mounts: Mounts, first: Request, keep: Keep) -> int:
         name = RequestHead.model_validate_json(text).name
         if nonce := os.environ.get(NONCE_ENV):
             say(answer_line(nonce, name, TAKEN.encode()))
-        job = _handed(mounts, first, name, text)
+        job = _handed(mounts, work, name, text)
 
 
 def _is_usable(mounts: Mounts, name: str) -> bool:
@@ -85,32 +94,22 @@ def _is_usable(mounts: Mounts, name: str) -> bool:
     return isinstance(came, Failure) and came.reason.leaves_builder_usable
 
 
-def _first(mounts: Mounts, request: Request) -> Callable[[], int]:
-    return lambda: conclude(mounts, lambda: build(mounts, request), os.environ[REQUEST_ENV])
-
-
-def _handed(mounts: Mounts, first: Request, name: str, text: str) -> Callable[[], int]:
-    """Return the build that a request asks for. Only its child reads more of it than the name."""
+def _handed(mounts: Mounts, work: Work, name: str, text: str) -> Callable[[], int]:
+    """Return what a request asks for. Only its child reads more of it than the name."""
 
     def job() -> int:
         os.environ[REQUEST_ENV] = name
-        given = replace(mounts, handed=mounts.work / "request")
-
-        def handed() -> Built:
-            asked = BuildRequest.model_validate_json(text)
-            write_inputs(given.inputs_folder, asked)
-            return build(given, replace(first, deadline=deadline_in(asked.seconds, asked.until), last=asked.last))
-
-        return conclude(given, handed, name)
+        return work.handed(replace(mounts, handed=mounts.work / "request"), text)
 
     return job
 
 
-def write_inputs(folder: Path, asked: BuildRequest) -> None:
-    """Write into `folder` what the run's ConfigMap would hold."""
+def write_inputs(mounts: Mounts, inputs: Inputs, contents: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write what the run's ConfigMap would hold: `inputs`, and the contents of inline files by their keys."""
+    folder = mounts.inputs_folder
     folder.mkdir()
-    (folder / paths.INPUTS_FILE).write_text(asked.inputs.model_dump_json(by_alias=True, exclude_none=True))
-    for key, content in asked.contents.items():
+    (folder / paths.INPUTS_FILE).write_text(inputs.model_dump_json(by_alias=True, exclude_none=True))
+    for key, content in contents.items():
         (folder / key).write_text(content)
 
 

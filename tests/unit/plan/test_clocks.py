@@ -8,8 +8,8 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
 from multiarchbuild.api.status import Result
 from multiarchbuild.plan.children import Role, pod_from
+from multiarchbuild.plan.publishing import GRACE
 from multiarchbuild.plan.retention import LINGER
-from multiarchbuild.plan.runs import PUBLISH_GRACE
 from tests.unit.plan.world import POLLED, World
 
 WRONG = pytest.mark.parametrize("hours", [-24, -1, 0, 1, 24])
@@ -86,7 +86,7 @@ def test_a_publish_step_gets_its_grace_and_no_more(hours: int) -> None:
     assert pod_from(publish).built_annotation
     assert w.status.run
     w.annotate(CANCEL_ANNOTATION, w.status.run.id)
-    w.advance(PUBLISH_GRACE.total_seconds() - 1)
+    w.advance(GRACE.total_seconds() - 1)
     w.settle()
     assert w.status.run.result is None, "it may have moved the tags"
     w.advance(200)

@@ -35,6 +35,7 @@ from multiarchbuild.plan.actions import (
     AnnotateBuilt,
     EnsureClaim,
     EnsureInputs,
+    HandOver,
     StartBuild,
     StartPublish,
     StartResolve,
@@ -78,7 +79,10 @@ NODES = (
     node("arm"),
     node("amd64", name="qemu", labels={"multiarch.build/qemu-arm64": "true", "multiarch.build/qemu-arm": "true"}),
 )
-LOWERED = (("step", "5m", "33554432"), ("buildkitd", "5m", "33554432"))
+LOWERED = {
+    Role.BUILD: (("step", "5m", "33554432"), ("buildkitd", "5m", "33554432")),
+    Role.PUBLISH: (("step", "10m", "64Mi"),),
+}
 HOSTILE = ("it broke", "\x1b" * 4096, "\N{PILE OF POO}" * 2048, '"\\' * 3000)
 EDITS = st.fixed_dictionaries(
     {},
@@ -163,7 +167,7 @@ class Simulation(RuleBasedStateMachine):
             if pod.full_requests and not pod.concluded and not pod.deleting:
                 assert written(pod.requests) == pod.full_requests, "one that builds has what it needs"
             if pod.idle and not pod.ended and pod.phase == "Running" and not pod.deleting and not pod.disrupted:
-                assert pod.requests == LOWERED, "one that waits costs next to nothing"
+                assert pod.requests == LOWERED[pod.role], "one that waits costs next to nothing"
         again = self.world.decide()
         assert again.before == (), "the same state asks for nothing new"
         assert again.after == (), "the same state deletes nothing more"
@@ -222,7 +226,7 @@ class Simulation(RuleBasedStateMachine):
     def others_take_a_name(self, data: st.DataObject) -> None:
         """Names can be computed by whoever may read the build."""
         names = [
-            (render(action, self.world.build, self.world.policy)["kind"], action.name)
+            (render(action, self.world.seen_build, self.world.policy)["kind"], action.name)
             for action in self.world.decide().before
             if isinstance(action, EnsureInputs | EnsureClaim | StartResolve | StartBuild | StartPublish)
         ]
@@ -670,6 +674,8 @@ class Simulation(RuleBasedStateMachine):
             if isinstance(action, StartPublish):
                 self._check_publish(decision.status, action.run_id, action.built)
         for action in decision.before:
+            if isinstance(action, HandOver) and isinstance(action.wanted, StartPublish):
+                self._check_publish(decision.status, action.wanted.run_id, action.wanted.built)
             if isinstance(action, AnnotateBuilt) and action.pod in self.world.pods:
                 self._check_publish(decision.status, pod_from(self.world.pods[action.pod]).run_id, action.built)
         run = decision.status.run
@@ -804,7 +810,9 @@ def test_the_simulation_of_kept_builders_hands_builds_to_them(source: dict[str, 
     """What is drawn may end all builders, or build nothing at all: these examples are what it begins with."""
     simulation = KeptSimulation()
     simulation.create({"source": source}, max_runs)
-    assert simulation.world.hand_overs == (2 if max_runs > 1 else 0), "one for each platform"
+    assert simulation.world.handed == ([Role.BUILD] * 2 if max_runs > 1 else []), "one for each platform"
+    simulation.builders_stay()
+    assert (Role.PUBLISH in simulation.world.handed) is (max_runs > 1)
     simulation.teardown()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from multiarchbuild.api.mounts import IDLE_ANNOTATION, REQUEST_ANNOTATION
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.requests import BuildRequest, LastImage
+from multiarchbuild.api.requests import BuildRequest, LastImage, PublishRequest
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import (
     Built,
@@ -198,8 +198,8 @@ class World:
     """Requests that kept builders have begun with, likewise."""
     records: dict[str, str] = field(default_factory=dict)
     """What builders that failed have printed of their builds, by pod."""
-    hand_overs: int = 0
-    """Builds that were handed to kept builders."""
+    handed: list[Role] = field(default_factory=list)
+    """What was handed to kept pods."""
     built_by: dict[str, str] = field(default_factory=dict)
     """Id of the run that each digest was built for."""
     follows_logs: bool = True
@@ -395,7 +395,7 @@ class World:
         before = pod_from(self.pods[action.pod])
         assert log_of(before) in self.logs, "it has ended with what it was asked for before"
         self._change(action.pod, render(action, self.seen_build, self.policy))
-        self.hand_overs += 1
+        self.handed.append(before.role)
         return NotCreated()
 
     def _resize(self, action: Resize) -> None:
@@ -408,7 +408,8 @@ class World:
             return  # exceeded quota
         spec = self.pods[action.pod]["spec"]
         for name, cpu, memory in action.requests:
-            (container,) = (each for each in (*spec["containers"], *spec["initContainers"]) if each["name"] == name)
+            containers = (*spec["containers"], *spec.get("initContainers", ()))
+            (container,) = (each for each in containers if each["name"] == name)
             requests = container["resources"].setdefault("requests", {})
             requests |= {kind: each for kind, each in (("cpu", cpu), ("memory", memory)) if each}
         self._change(action.pod, {})
@@ -604,9 +605,9 @@ class World:
                 images = self._images(digest, pod)
                 return Built(digest=digest, images=images, cache=CacheUse(hits=1, total=3), bases=bases)
             case Role.PUBLISH:
-                arguments = self.pods[pod.name]["spec"]["containers"][0]["args"]
                 images = Pushed.model_validate_json(pod.built_annotation).images
-                tags = tuple(arg.removeprefix("--tag=") for arg in arguments if arg.startswith("--tag="))
+                tags = tuple(arg.removeprefix("--tag=") for arg in self._arguments(pod) if arg.startswith("--tag="))
+                assert tags == pod.tags, "status tells which tags were moved"
                 digest = self.published[pod.run_id] = digest_of(*(image.digest for image in images))
                 self.publications.append((self.now, pod.name, digest))
                 of = frozenset(image.platform for image in images)
@@ -620,6 +621,14 @@ class World:
                 return Published(digest=digest, tags=tags, platforms=platforms)
             case Role.UNKNOWN:
                 raise AssertionError("nothing makes such a pod")
+
+    def _arguments(self, pod: Pod) -> Sequence[str]:
+        """Return those of a publish step."""
+        if pod.handed:
+            asked = self.pods[pod.name]["metadata"]["annotations"][REQUEST_ANNOTATION]
+            return PublishRequest.model_validate_json(asked).arguments
+        arguments: list[str] = self.pods[pod.name]["spec"]["containers"][0]["args"]
+        return arguments
 
     @staticmethod
     def _images(digest: str, pod: Pod) -> tuple[PushedImage, ...]:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +15,11 @@ import pytest
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.reasons import Reason
-from multiarchbuild.api.requests import BuildRequest
-from multiarchbuild.api.results import Built, Failure, load
-from multiarchbuild.steps import kept
+from multiarchbuild.api.requests import BuildRequest, PublishRequest
+from multiarchbuild.api.results import Built, Failure, Published, load
+from multiarchbuild.steps import build_work, kept, main, publish_work
 from multiarchbuild.steps.build import Request
+from multiarchbuild.steps.build_work import building
 from multiarchbuild.steps.errors import StepError
 from multiarchbuild.steps.kept import Keep, UncleanError, clean, empty, serve
 from multiarchbuild.steps.mounts import Mounts
@@ -74,6 +75,16 @@ def request(number: int) -> str:
     ).model_dump_json(by_alias=True, exclude_none=True)
 
 
+def publish_request(number: int) -> str:
+    return PublishRequest(
+        name=f"request-{number}",
+        number=number,
+        at=datetime.now(UTC),
+        inputs=inputs(f"run-{number}"),
+        arguments=("--tag=two", "--tag=three"),
+    ).model_dump_json(by_alias=True, exclude_none=True)
+
+
 def put(mounts: Mounts, file: str, text: str) -> None:
     """Write a file as the kubelet does: whole, from one moment to the next."""
     target = mounts.at(paths.POD_INFO) / file
@@ -82,14 +93,14 @@ def put(mounts: Mounts, file: str, text: str) -> None:
 
 
 def builds(monkeypatch: pytest.MonkeyPatch, job: Callable[[Mounts, Request], Built]) -> None:
-    monkeypatch.setattr(kept, "build", job)
+    monkeypatch.setattr(build_work, "build", job)
 
 
 class Operator:
     """Takes note of results and hands over requests, as they come."""
 
-    def __init__(self, mounts: Mounts, requests: int, clock: Clock) -> None:
-        self.mounts, self.requests, self.clock = mounts, requests, clock
+    def __init__(self, mounts: Mounts, requests: int, clock: Clock, request: Callable[[int], str] = request) -> None:
+        self.mounts, self.requests, self.clock, self.request = mounts, requests, clock, request
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -101,7 +112,7 @@ class Operator:
             if number == 2 + self.requests:
                 self.clock.is_over = True
                 return
-            put(self.mounts, paths.REQUEST_FILE, request(number))
+            put(self.mounts, paths.REQUEST_FILE, self.request(number))
             name = f"request-{number}"
 
     def _until_answered(self, name: str) -> None:
@@ -129,7 +140,7 @@ def test_each_build_is_a_process_of_its_own_in_an_empty_folder_with_the_inputs_o
 
     builds(monkeypatch, job)
     operator = Operator(mounts, requests=2, clock=Clock(monkeypatch))
-    assert serve(mounts, REQUEST, Keep(600)) == 0
+    assert serve(mounts, building(mounts, REQUEST), Keep(600)) == 0
     operator.thread.join()
     lines = capfd.readouterr().out.splitlines()
     saw = [line.split()[1:] for line in lines if line.startswith("saw ")]
@@ -152,12 +163,30 @@ def test_each_build_is_a_process_of_its_own_in_an_empty_folder_with_the_inputs_o
     assert load(message, "request-2") is None, "never the result of another request"
 
 
+def test_a_pod_that_publishes_stays_and_does_as_each_request_says(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def job(given: Mounts, tags: Sequence[str]) -> Published:
+        print("saw", given.inputs.run, *tags)
+        return Published(digest=DIGEST, tags=tuple(tags), platforms=())
+
+    monkeypatch.setattr(publish_work, "publish", job)
+    operator = Operator(mounts, requests=1, clock=Clock(monkeypatch), request=publish_request)
+    assert main(["publish", "--stay=600", "--tag=one"], root=mounts.root) == 0
+    operator.thread.join()
+    saw = [line for line in capfd.readouterr().out.splitlines() if line.startswith("saw ")]
+    assert saw == ["saw first one", "saw run-2 two three"]
+    assert load(mounts.termination_log.read_text(), "request-2") == Published(
+        digest=DIGEST, tags=("two", "three"), platforms=()
+    )
+
+
 def test_a_result_that_nobody_takes_note_of_ends_the_pod_and_stands_in_its_message(
     mounts: Mounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builds(monkeypatch, lambda *_: Built(digest=DIGEST))
     began = time.monotonic()
-    assert serve(mounts, REQUEST, Keep(60)) == 0
+    assert serve(mounts, building(mounts, REQUEST), Keep(60)) == 0
     assert time.monotonic() - began < 60
     assert load(mounts.termination_log.read_text(), "first") == Built(digest=DIGEST)
 
@@ -167,7 +196,7 @@ def test_a_build_that_fails_ends_the_pod(mounts: Mounts, monkeypatch: pytest.Mon
         raise StepError(Reason.REGISTRY_ERROR, "broken")
 
     builds(monkeypatch, job)
-    assert serve(mounts, REQUEST, Keep(60)) == 1
+    assert serve(mounts, building(mounts, REQUEST), Keep(60)) == 1
     assert isinstance(load(mounts.termination_log.read_text(), "first"), Failure)
 
 
@@ -181,7 +210,7 @@ def test_after_a_mistake_in_the_dockerfile_it_waits_for_the_next_build(
 
     builds(monkeypatch, job)
     operator = Operator(mounts, requests=1, clock=Clock(monkeypatch))
-    assert serve(mounts, REQUEST, Keep(600)) == 0
+    assert serve(mounts, building(mounts, REQUEST), Keep(600)) == 0
     operator.thread.join()
     assert load(mounts.termination_log.read_text(), "request-2") == Built(digest=DIGEST)
 
@@ -192,7 +221,7 @@ def test_a_build_that_is_killed_ends_the_pod_as_it_ended(mounts: Mounts, monkeyp
         raise AssertionError
 
     builds(monkeypatch, job)
-    assert serve(mounts, REQUEST, Keep(60)) == 137
+    assert serve(mounts, building(mounts, REQUEST), Keep(60)) == 137
 
 
 def test_processes_of_a_build_end_with_it(mounts: Mounts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +232,7 @@ def test_processes_of_a_build_end_with_it(mounts: Mounts, monkeypatch: pytest.Mo
         return Built(digest=DIGEST)
 
     builds(monkeypatch, job)
-    assert serve(mounts, REQUEST, Keep(60)) == 0
+    assert serve(mounts, building(mounts, REQUEST), Keep(60)) == 0
     stat = Path("/proc", started.read_text(), "stat")
     deadline = time.monotonic() + 60
     while stat.exists() and " Z " not in stat.read_text() and time.monotonic() < deadline:
@@ -235,5 +264,5 @@ def test_a_builder_whose_supervisor_does_not_answer_is_not_used_again(
     with pytest.raises(UncleanError, match="processes of the last build"):
         clean(mounts, Keep(60, sweep=True))
     builds(monkeypatch, lambda *_: Built(digest=DIGEST))
-    assert serve(mounts, REQUEST, Keep(60, sweep=True)) == 0
+    assert serve(mounts, building(mounts, REQUEST), Keep(60, sweep=True)) == 0
     assert load(mounts.termination_log.read_text(), "first") == Built(digest=DIGEST), "its result counts"
