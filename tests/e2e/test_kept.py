@@ -29,8 +29,13 @@ def test_a_changed_file_is_built_by_the_builders_that_have_stayed(tenant: Tenant
     for name in BOTH:
         assert platform(first, name)["builder"] == "NoneKept"
         await_idle(tenant, platform(first, name)["pod"])
+    published = first["run"]["publish"]
+    await_idle(tenant, published["pod"])
     build.patch(source=inline(DOCKERFILE, version="2"))
     second = build.succeeded(after=first["run"]["id"])
+    assert published["reuse"] == "NoneKept"
+    assert (second["run"]["publish"]["reuse"], second["run"]["publish"]["pod"]) == ("Kept", published["pod"])
+    assert tenant.images.digest(tenant.image()) == second["image"]["digest"], "the tag was moved"
     for name in BOTH:
         before, after = platform(first, name), platform(second, name)
         assert after["builder"] == "Kept"
@@ -109,6 +114,38 @@ def test_a_builder_that_is_killed_while_it_waits_is_not_missed(tenant: Tenant) -
     assert entry["pod"] != pod
     assert entry["builder"] in {"NoneKept", "Refused"}
     assert entry["attempt"] == 1
+
+
+def test_a_publish_pod_that_is_killed_while_it_waits_is_not_missed(tenant: Tenant) -> None:
+    build = kept(tenant)
+    first = build.succeeded()
+    pod = first["run"]["publish"]["pod"]
+    await_idle(tenant, platform(first, AMD64)["pod"])
+    await_idle(tenant, pod)
+    tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    build.patch(source=inline(DOCKERFILE, version="2"))
+    publish = build.succeeded(after=first["run"]["id"])["run"]["publish"]
+    assert publish["pod"] != pod
+    assert publish["reuse"] in {"NoneKept", "Refused"}
+    assert publish["attempt"] == 1
+
+
+def test_a_publish_pod_that_is_killed_when_it_is_asked_costs_no_attempt(tenant: Tenant, gate: Gate) -> None:
+    """It waits for the other platform, which is still being built."""
+    wait = f"grep -q 1 /version || [ $TARGETARCH = amd64 ] || {gate.wait()}"
+    dockerfile = f"FROM busybox:1.36\nARG TARGETARCH\nCOPY version /\nRUN {wait}\n"
+    build = kept(tenant, dockerfile, platforms=BOTH)
+    first = build.succeeded()
+    pod = first["run"]["publish"]["pod"]
+    for each in (*(platform(first, name)["pod"] for name in BOTH), pod):
+        await_idle(tenant, each)
+    build.patch(source=inline(dockerfile, version="2"))
+    build.until(lambda status: status["run"] != first["run"] and status["run"].get("publish", {}).get("pod") == pod)
+    tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    gate.open()
+    publish = build.succeeded(after=first["run"]["id"])["run"]["publish"]
+    assert publish["pod"] != pod
+    assert (publish["reuse"], publish["attempt"]) == ("Lost", 1)
 
 
 def test_a_builder_that_is_killed_while_it_builds_costs_no_attempt(tenant: Tenant, gate: Gate) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from multiarchbuild.plan.cache import own_hash
 from tests.support.images import docker_config
+from tests.support.poll import until
 from tests.support.tenant import AMD64, BOTH, Tenant, condition, inline
 
 pytestmark = pytest.mark.e2e
@@ -63,9 +64,5 @@ def test_what_a_build_has_published_is_listed_once_its_result_is_told(tenant: Te
     build = tenant.build(output={"expire": "1h"}, cache={"expire": "1h"})
     build.succeeded()
     uid, name = build.get()["metadata"]["uid"], build.get()["metadata"]["name"]
-    (publish,) = [pod for pod in build.pods() if pod["metadata"]["labels"]["multiarch.build/role"] == "publish"]
-    tenant.pods_until(
-        "publish", lambda pods: all(pod["status"]["phase"] == "Succeeded" for pod in pods), "it ends well"
-    )
     listed = f"{tenant.image()}:cache-{own_hash(tenant.namespace, name, uid)}-used"
-    assert tenant.images.exists(listed), tenant.kubectl("logs", publish["metadata"]["name"])
+    until("it is listed", lambda: tenant.images.exists(listed))
