@@ -230,6 +230,8 @@ class PlatformStatus(Model):
     """Whether a kept builder is used, or why not; absent where none is kept."""
     volume: CacheVolumeUse | None = None
     """Whether the builder has the volume that cache.volume asks for, or why not; absent where none is asked for."""
+    dequeued_at: datetime | None = None
+    """When its pod was seen to be let go by who had held it back with scheduling gates; it waits for a node since."""
     started_at: datetime | None = None
     """When the build step started."""
     finished_at: datetime | None = None

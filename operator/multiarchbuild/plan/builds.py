@@ -12,7 +12,15 @@ from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Built, Failure, Source
 from multiarchbuild.api.scheduling import Strategy
 from multiarchbuild.api.spec import Spec
-from multiarchbuild.api.status import BuilderUse, CacheStatus, CacheVolumeUse, Phase, PlatformStatus, RunStatus
+from multiarchbuild.api.status import (
+    BuilderUse,
+    CacheStatus,
+    CacheVolumeUse,
+    Mode,
+    Phase,
+    PlatformStatus,
+    RunStatus,
+)
 
 from . import attempts, claims, kept
 from .actions import AnnotateSource, EnsureClaim, HandOver, Placement, StartBuild
@@ -117,7 +125,17 @@ def proceed(
         return _going(context, run, builder, entry, pod, source) if pod is not None else BuildProgress(entry)
     if context.now < due:
         return BuildProgress(entry, wake_at=due)
+    if source is None and _source_is_queued(context, run):
+        # A builder that is let go first would hold the room that it waits for.
+        return BuildProgress(entry)
     return _start(context, run, builder, entry, source, entry.attempt + 1)
+
+
+def _source_is_queued(context: Context, run: RunStatus) -> bool:
+    """Return whether the pod that pins the source waits in somebody's queue, or will."""
+    if kept.QUEUE_LABEL in context.policy.pod_metadata.labels:
+        return True
+    return any(pod.gates for pod in context.pods_of(run.id, Role.RESOLVE))
 
 
 def all_kept(context: Context, run: RunStatus) -> bool:
@@ -162,9 +180,15 @@ def _action(
 
 
 def _start(
-    context: Context, run: RunStatus, builder: Builder, before: PlatformStatus, source: Source | None, attempt: int
+    context: Context,
+    run: RunStatus,
+    builder: Builder,
+    before: PlatformStatus,
+    source: Source | None,
+    attempt: int,
+    choice: Choice | None = None,
 ) -> BuildProgress:
-    choice = _choose(context, run, builder)
+    choice = choice or _choose(context, run, builder)
     grant = claims.grant(context, run.id, builder.platforms, choice.placement, before)
     slug, way = builder_slug(builder.platforms), "-".join(filter(None, (choice.placement.slug, grant.slug)))
     child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, way, attempt))
@@ -276,19 +300,23 @@ def _without_node(
     if pod.gates:
         # In somebody's queue: another pod would go to its end.
         return BuildProgress(_update(entry, phase=Phase.PENDING, reason=Reason.QUEUED, message=queued(pod)), actions)
-    choice = _choose(context, run, builder)
+    if entry.reason is Reason.QUEUED:
+        # No scheduler and no autoscaler has looked at it before: what waits for them begins to wait now.
+        entry = _update(entry, dequeued_at=context.now)
+    # QEMU is for when no native node has come. Whoever asks for that has waited already.
+    choice = _choose(context, run, builder, entry.dequeued_at if pod.mode is Mode.NATIVE else None)
     if choice.placement.slug != pod.placement:
         # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
-        return _in_its_place(context, run, builder, entry, source, actions)
+        return _in_its_place(context, run, builder, entry, source, actions, choice)
     volume_until = None
     if pod.claim:
-        volume_until = claims.waits_until(context, pod, fits=choice.reason is Reason.PENDING)
+        volume_until = claims.waits_until(context, pod, entry.dequeued_at, fits=choice.reason is Reason.PENDING)
         if volume_until is not None and context.now >= volume_until:
             without = _update(entry, volume=CacheVolumeUse.UNAVAILABLE)
-            return _in_its_place(context, run, builder, without, source, actions)
+            return _in_its_place(context, run, builder, without, source, actions, choice)
         grant = claims.grant(context, run.id, builder.platforms, choice.placement, entry)
         if not grant.failed and grant.claim != pod.claim:
-            return _in_its_place(context, run, builder, entry, source, actions)
+            return _in_its_place(context, run, builder, entry, source, actions, choice)
         actions = (*actions, *grant.actions)  # somebody has deleted it before it was used
     reason, message = choice.reason, choice.message
     if entry.volume is CacheVolumeUse.REFUSED and entry.reason is reason:
@@ -296,7 +324,7 @@ def _without_node(
     if reason is Reason.PENDING and pod.unschedulable:
         reason, message = Reason.UNSCHEDULABLE, pod.unschedulable
     patience = context.build.spec.scheduling.pending_timeout
-    until = pod.created_at + parse_duration(patience) if patience else None
+    until = (entry.dequeued_at or pod.created_at) + parse_duration(patience) if patience else None
     if until is not None and context.now >= until:
         waited = f"pod {pod.name} got no node within {patience} (scheduling.pendingTimeout)"
         failure = Failure(reason=Reason.SCHEDULING_TIMED_OUT, message=f"{waited}: {message}")
@@ -313,12 +341,13 @@ def _in_its_place(
     entry: PlatformStatus,
     source: Source | None,
     actions: tuple[EnsureClaim | AnnotateSource, ...],
+    choice: Choice,
 ) -> BuildProgress:
     """Return where a builder stands whose pod has no node and is to give way to another, in the same attempt.
 
     Where that one is refused, this one may still get a node: `actions` are for it.
     """
-    moved = _start(context, run, builder, entry, source, entry.attempt)
+    moved = _start(context, run, builder, entry, source, entry.attempt, choice)
     return moved if moved.actions else replace(moved, actions=actions)
 
 
@@ -333,13 +362,14 @@ def _request(build: MultiArchBuild, builder: Builder, policy: Policy) -> Placeme
     return placement_request(build.spec.scheduling, builder.platforms, builder.names, namespace, forced)
 
 
-def _choose(context: Context, run: RunStatus, builder: Builder) -> Choice:
+def _choose(context: Context, run: RunStatus, builder: Builder, dequeued_at: datetime | None = None) -> Choice:
+    began = max(run.started_at, dequeued_at or run.started_at)
     return choose(
         _request(context.build, builder, context.policy),
         context.nodes,
         context.policy,
         # One wait for the whole run: a retry does not wait for a native node once more.
-        native_deadline=run.started_at + context.build.spec.scheduling.native_wait_delta,
+        native_deadline=began + context.build.spec.scheduling.native_wait_delta,
         now=context.now,
     )
 

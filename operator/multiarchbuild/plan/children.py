@@ -135,7 +135,7 @@ class Pod:
     """`status.reason` of the pod: Evicted, NodeLost, DeadlineExceeded, … or empty."""
     status_message: str
     disrupted: str
-    """Reason of the DisruptionTarget condition, or empty."""
+    """Why it was taken away: reason of the DisruptionTarget condition, or what Kueue says; or empty."""
     daemon_oom_killed: bool
     """Whether buildkitd was killed for memory."""
     daemon_restarts: int
@@ -262,7 +262,6 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
     started = _started(step.get("state", {}))
     handed = _handed(annotations.get(REQUEST_ANNOTATION, ""))
     claim = _claim(manifest.get("spec", {}))
-    disruption = conditions.get("DisruptionTarget", {})
     return Pod(
         name=meta["name"],
         uid=meta["uid"],
@@ -287,7 +286,7 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
         status_reason=status.get("reason", ""),
         status_message=status.get("message", ""),
-        disrupted=disruption.get("reason", "") if disruption.get("status") == "True" else "",
+        disrupted=_disrupted(conditions),
         daemon_oom_killed=any(
             state.get("terminated", {}).get("reason") == "OOMKilled"
             for state in (daemon.get("state", {}), daemon.get("lastState", {}))
@@ -434,6 +433,15 @@ def platform_of(text: str) -> Platform:
 def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
     waiting: Mapping[str, Any] = container.get("state", {}).get("waiting", {})
     return waiting if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating") else {}
+
+
+def _disrupted(conditions: Mapping[str, Any]) -> str:
+    if (disruption := conditions.get("DisruptionTarget", {})).get("status") == "True":
+        return str(disruption.get("reason", ""))
+    # Kueue says so of a pod before it deletes it: for another of more priority, or since its queue was drained.
+    if (target := conditions.get("TerminationTarget", {})).get("status") == "True":
+        return f"{target.get('reason', '')}: {target.get('message', '')}"
+    return ""
 
 
 def _scheduled_at(condition: Mapping[str, Any]) -> datetime | None:

@@ -159,11 +159,11 @@ def released_at(holders: Sequence[Pod], now: datetime) -> datetime:
 _SOON = timedelta(seconds=2)
 
 
-def waits_until(context: Context, pod: Pod, *, fits: bool) -> datetime | None:
+def waits_until(context: Context, pod: Pod, dequeued_at: datetime | None, *, fits: bool) -> datetime | None:
     """Return until when `pod` waits for a node that can mount its volume; None where it waits for something else.
 
-    An autoscaler may bring one, as it may bring a native node: that is waited for as long. `fits` says whether there is
-    a node that it could go to without.
+    An autoscaler may bring one, as it may bring a native node: that is waited for as long, from `dequeued_at` on where
+    it was in somebody's queue before. `fits` says whether there is a node that it could go to without.
     """
     claim = next((each for each in context.claims if each.name == pod.claim), None)
     bound = claim is not None and claim.bound
@@ -172,7 +172,7 @@ def waits_until(context: Context, pod: Pod, *, fits: bool) -> datetime | None:
     run = context.build.status.run
     since = run.started_at if run is not None and run.id == pod.run_id else pod.created_at
     native = context.build.spec.scheduling.native_wait_delta
-    return max(since + native, pod.created_at + PROVISIONING)
+    return max((dequeued_at or since) + native, (dequeued_at or pod.created_at) + PROVISIONING)
 
 
 def seen(entry: PlatformStatus, pods: Sequence[Pod]) -> PlatformStatus:

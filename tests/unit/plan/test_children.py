@@ -175,6 +175,16 @@ def test_a_disruption(status: str, disrupted: str) -> None:
     assert pod({"conditions": [condition]}).disrupted == disrupted
 
 
+def test_what_kueue_says_of_a_pod_that_it_takes_away() -> None:
+    condition = {
+        "type": "TerminationTarget",
+        "status": "True",
+        "reason": "WorkloadEvictedDueToPreempted",
+        "message": "x",
+    }
+    assert pod({"conditions": [condition]}).disrupted == "WorkloadEvictedDueToPreempted: x"
+
+
 def test_a_pod_that_is_being_deleted() -> None:
     assert pod(deletionTimestamp="2026-01-31T12:05:00Z").deleting
 

@@ -6,6 +6,7 @@ from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Phase
 from multiarchbuild.plan.build_summary import summarize
 from multiarchbuild.plan.children import Role
+from multiarchbuild.plan.policy import Policy
 from tests.unit.plan.world import GIT, World, kstatus, manifest, node
 
 GATE = "kueue.x-k8s.io/admission"
@@ -39,6 +40,54 @@ def test_a_pod_that_is_held_back_is_queued_and_goes_on_when_it_is_let_go() -> No
     assert world.status.run.platforms[0].reason is Reason.BUILDING
 
 
+def let_go(world: World) -> None:
+    for pod in world.pods.values():
+        pod["spec"].pop("schedulingGates", None)
+
+
+def test_the_time_that_it_may_wait_for_a_node_begins_when_it_is_let_go() -> None:
+    world = World(manifest(platforms=["linux/amd64"], scheduling={"pendingTimeout": "1m"}))
+    world.settle()
+    gated(world)
+    world.advance(600)
+    world.settle()
+    let_go(world)
+    decision = world.settle()
+    assert world.status.run
+    (entry,) = world.status.run.platforms
+    assert (entry.reason, entry.attempt, entry.dequeued_at) == (Reason.PENDING, 1, world.now)
+    assert decision.wake_after == timedelta(minutes=1)
+    world.advance(60)
+    world.settle()
+    assert world.status.run.platforms[0].failed_attempts[0].reason is Reason.SCHEDULING_TIMED_OUT
+
+
+def test_an_autoscaler_has_its_time_when_the_pod_is_let_go_and_qemu_comes_then() -> None:
+    world = World(manifest(platforms=["linux/arm64"], scheduling={"nativeWait": "2m"}), nodes=(node("amd64"),))
+    world.settle()
+    gated(world)
+    world.advance(600)
+    world.settle()
+    (native,) = world.pods
+    let_go(world)
+    decision = world.settle()
+    assert set(world.pods) == {native}
+    assert world.status.run
+    assert world.status.run.platforms[0].reason is Reason.WAITING_FOR_NATIVE_NODE
+    assert decision.wake_after == timedelta(minutes=2)
+    world.advance(120)
+    world.settle()
+    (emulated,) = world.pods
+    assert emulated != native
+    # It is queued once more, and stays the one with QEMU.
+    gated(world)
+    world.advance(600)
+    world.settle()
+    let_go(world)
+    world.settle()
+    assert set(world.pods) == {emulated}
+
+
 def test_it_keeps_its_place_there_whatever_nodes_do() -> None:
     world = World(nodes=(node("amd64"), node("arm64")))
     world.settle()
@@ -58,6 +107,37 @@ def test_a_step_that_is_held_back_is_queued_too() -> None:
     assert world.status.run
     assert world.status.run.resolve
     assert world.status.run.resolve.reason is Reason.QUEUED
+
+
+QUEUES = {"podMetadata": {"labels": {"kueue.x-k8s.io/queue-name": "builds"}}}
+
+
+def test_where_all_pods_are_queued_no_builder_holds_the_room_that_its_source_waits_for() -> None:
+    world = World(manifest(source=GIT), policy=Policy.model_validate(QUEUES))
+    world.settle()
+    assert roles(world) == {Role.RESOLVE}
+    world.succeed(world.pod(Role.RESOLVE))
+    world.settle()
+    assert roles(world) == {Role.RESOLVE, Role.BUILD}
+
+
+def test_the_next_try_of_a_builder_waits_for_a_source_that_is_queued() -> None:
+    world = World(manifest(platforms=["linux/amd64"], source=GIT))
+    world.settle()
+    gated(world, Role.RESOLVE)
+    world.evict(world.pod())
+    world.settle()
+    world.advance(60)
+    world.settle()
+    assert world.status.run
+    assert world.status.run.platforms[0].attempt == 1
+    let_go(world)
+    world.settle()
+    assert world.status.run.platforms[0].attempt == 2
+
+
+def roles(world: World) -> set[str]:
+    return {pod["metadata"]["labels"]["multiarch.build/role"] for pod in world.pods.values()}
 
 
 def test_a_run_whose_pods_are_queued_elsewhere_has_its_turn() -> None:
