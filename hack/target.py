@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,12 +112,12 @@ class Target:
     @property
     def registries(self) -> list[dict[str, Any]]:
         """How builds reach this cluster's registries, as `registries` of the operator's policy."""
-        registries: dict[str, dict[str, Any]] = tomllib.loads(self.facts.buildkitd_toml).get("registry", {})
-        own = [
-            {"host": host, "plainHttp": entry.get("http", False), "mirrors": entry.get("mirrors", [])}
-            for host, entry in registries.items()
-        ]
-        return [*own, *_more_registries(os.environ)]
+        return [*facts.registries(self.facts.buildkitd_toml), *_more_registries(os.environ)]
+
+    def plain_http(self, repository: str) -> bool:
+        """Return whether the registry of a repository is known to speak HTTP without TLS."""
+        host = repository.partition("/")[0]
+        return any(entry["host"] == host and entry.get("plainHttp") for entry in self.registries)
 
 
 def _more_registries(environ: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -132,10 +131,10 @@ def _more_registries(environ: Mapping[str, str]) -> list[dict[str, Any]]:
         raise CommandError(f"MAB_POLICY={path} cannot be used: {error}") from error
 
 
-def from_environment(*, bring_registry: bool = False) -> Target:
+def from_environment(*, unnamed: Callable[[str], Target] | None = None) -> Target:
     """Return the cluster that KUBECONFIG names (see tests/cluster/fixture.py), or the local one.
 
-    Where MAB_TEST_REGISTRY names no registry for it, `bring_registry` brings one into the cluster.
+    Where MAB_TEST_REGISTRY names no registry for it, `unnamed` makes the target of its kubeconfig.
 
     Raises:
         CommandError: There is none.
@@ -144,8 +143,8 @@ def from_environment(*, bring_registry: bool = False) -> Target:
     try:
         kubeconfig = os.environ.get("KUBECONFIG", str(layout.kubeconfig))
         if kubeconfig != str(layout.kubeconfig):
-            if bring_registry and not os.environ.get("MAB_TEST_REGISTRY"):
-                return with_registry(kubeconfig)
+            if unnamed and not os.environ.get("MAB_TEST_REGISTRY"):
+                return unnamed(kubeconfig)
             return Target(fixture.external(os.environ).facts)
         return Target(facts.read(layout.facts))
     except ClusterError as error:
@@ -160,6 +159,13 @@ def with_registry(kubeconfig: str) -> Target:
     Raises:
         CommandError: it does not start.
     """
+    target = own_registry(kubeconfig)
+    start_registry(target)
+    return target
+
+
+def own_registry(kubeconfig: str) -> Target:
+    """Return a cluster whose registry is one in itself, which `start_registry` starts."""
     known = Facts(
         instance="",
         kubeconfig=kubeconfig,
@@ -172,20 +178,27 @@ def with_registry(kubeconfig: str) -> Target:
         registry_of_nodes=registry.FOR_NODES,
         registry_forwarded=True,
     )
-    target = Target(known)
+    return Target(known)
+
+
+def start_registry(target: Target) -> None:
+    """Start the registry in the cluster where it does not run.
+
+    Raises:
+        CommandError: it does not start.
+    """
     print(f"==> a registry in namespace {registry.NAMESPACE}, as MAB_TEST_REGISTRY names none", flush=True)
     for document in registry.manifests():  # what nodes pull from needs what pods push to
         target.kubectl("apply", "-f", "-", stdin=json.dumps(document))
         if document["kind"] in {"Deployment", "DaemonSet"}:
             workload = f"{document['kind']}/{document['metadata']['name']}"
             target.kubectl("rollout", "status", workload, "--namespace", registry.NAMESPACE, "--timeout=300s")
-    return target
 
 
 def finish(work: Callable[[Target], None], *, bring_registry: bool = False) -> int:
     """Do `work` with the cluster that the environment names; return the exit code, and say why where it is not 0."""
     try:
-        work(from_environment(bring_registry=bring_registry))
+        work(from_environment(unnamed=with_registry if bring_registry else None))
     except CommandError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hack.target import CommandError, Target, from_environment
+from hack.target import CommandError, Target, from_environment, own_registry
 
 from . import bases, chart, images, notes, packages, plugin, python_dist
 from .errors import ReleaseError
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     started = time.monotonic()
     try:
-        release = make(from_environment(), arguments)
+        release = make(from_environment(unnamed=own_registry), arguments)
     except (ReleaseError, CommandError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -79,11 +79,11 @@ def _make(target: Target, release: Release, options: Options, changelog: str, si
         login.use(release.tree.parent)
         secrets.append(login.secret(images.NAMESPACE))
         options = replace(options, registry_secret=options.registry_secret or SECRET)
-    images.prepare(target, *secrets)
     built = {}
-    for name in images.STAGES:
-        _say(f"image {release.image(name)}:{release.version}")
-        built[name] = (release.image(name), images.build(target, release, name, pins, options))
+    with images.prepared(target, *secrets):
+        for name in images.STAGES:
+            _say(f"image {release.image(name)}:{release.version}")
+            built[name] = (release.image(name), images.build(target, release, name, pins, options))
     _say("versions of the packages in the images")
     listed = packages.text(built, PLATFORMS, plain_http=plain)
     (release.out / packages.FILE).write_text(listed, encoding="utf-8")
@@ -121,13 +121,11 @@ def _checksums(folder: Path) -> Path:
 
 
 def _options(target: Target, release: Release, arguments: argparse.Namespace, *, signed: bool) -> Options:
-    facts = target.facts
-    local = facts.registry_insecure and release.registry.split("/")[0] == facts.registry.split("/")[0]
     return Options(
         sbom=arguments.sbom,
         registry_secret=arguments.registry_secret,
         signed=signed,
-        plain_http=arguments.plain_http or local,
+        plain_http=target.plain_http(release.registry),
         no_cache=arguments.no_cache,
     )
 
@@ -144,7 +142,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--no-cache", action="store_true", help="build without the cache of layers")
     add("--signing-key", type=Path, help="private key that signs images, chart and checksums; COSIGN_PASSWORD opens it")
     add("--registry-secret", default="", help=f"Secret in namespace {images.NAMESPACE} for pulling and pushing")
-    add("--plain-http", action="store_true", help="the registry speaks HTTP without TLS")
     return parser.parse_args(argv)
 
 

@@ -1,22 +1,29 @@
 """The images, built by MultiArchBuild itself in the cluster that is there."""
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hack import registry
+from hack.image import NAMESPACE as IMAGE_NAMESPACE
 from hack.image import build_image
+from hack.install import NAMESPACE as OPERATOR_NAMESPACE
+from hack.install import RELEASE as OPERATOR
 from hack.install import install
-from hack.target import Target
+from hack.target import Target, start_registry
 
 from .errors import ReleaseError
 from .release import HOME, PLATFORMS, Release
 
 NAMESPACE: Final = "multiarchbuild-release"
 SIGNING_SECRET: Final = "multiarchbuild-signing"
+_HELPERS: Final = (OPERATOR_NAMESPACE, IMAGE_NAMESPACE, registry.NAMESPACE)
+"""Namespaces that a temporary operator needs."""
 STAGES: Final[Mapping[str, str]] = {"multiarchbuild": "operator", "multiarchbuild-qemu": "qemu"}
 """Stage of the Dockerfile by the name of the image."""
 _TITLES = {
@@ -89,23 +96,58 @@ def build(target: Target, release: Release, name: str, bases: Mapping[str, str],
     argv = [sys.executable, "-m", "multiarchbuild", "cli", *command(release, name, bases, options)]
     done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise ReleaseError(f"{name} was not built: see above, and kubectl mab status {name} -n {NAMESPACE}")
+        raise ReleaseError(f"{name} was not built: see above")
     return done.stdout.strip().rpartition("@")[2]
 
 
-def prepare(target: Target, *secrets: Mapping[str, Any]) -> None:
-    """Make the namespace of the builds with the Secrets that they use, and an operator if there is none.
+@contextlib.contextmanager
+def prepared(target: Target, *secrets: Mapping[str, Any]) -> Iterator[None]:
+    """Have an operator, and the namespace of the builds with the Secrets that they use.
+
+    At the end the Secrets are deleted: nobody needs a signing key in the cluster until the next release.
 
     Raises:
         CommandError: the cluster refuses it.
     """
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    for document in (namespace, *secrets):
-        target.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+    target.kubectl("apply", "-f", "-", stdin=_namespace(NAMESPACE))
+    try:
+        for secret in secrets:
+            target.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+        with _operator(target):
+            yield
+    finally:
+        for secret in secrets:
+            target.kubectl("delete", "secret", secret["metadata"]["name"], "-n", NAMESPACE, "--ignore-not-found")
+
+
+@contextlib.contextmanager
+def _operator(target: Target) -> Iterator[None]:
+    """Have an operator: where there is none, that of this tree is installed, and removed at the end.
+
+    So the release can be installed next, under the name that the README gives it.
+    """
     selector = "app.kubernetes.io/name=multiarchbuild"
-    if not target.kubectl("get", "deployments", "--all-namespaces", "-l", selector, "-o", "name").strip():
-        print("==> no operator here yet: installing that of this tree", flush=True)
-        install(target, build_image(target))
+    if target.kubectl("get", "deployments", "--all-namespaces", "-l", selector, "-o", "name").strip():
+        yield
+        return
+    print("==> no operator here: installing that of this tree until the images are built", flush=True)
+    new = [
+        name for name in _HELPERS if not target.kubectl("get", "namespace", name, "--ignore-not-found", "-o", "name")
+    ]
+    try:
+        if target.facts.registry_forwarded:
+            start_registry(target)
+        install(target, build_image(target), policy={"keptBuilders": {"default": "0s"}})
+        yield
+    finally:
+        print("==> removing the operator of this tree", flush=True)
+        target.run("helm", "uninstall", OPERATOR, "-n", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait")
+        if new:
+            target.kubectl("delete", "namespace", *new, "--ignore-not-found")
+
+
+def _namespace(name: str) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
 def signing_secret(key: Path, password: str) -> dict[str, Any]:

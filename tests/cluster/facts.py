@@ -1,8 +1,12 @@
-"""`cluster.json`: what tests and demos may know about a running cluster."""
+"""`cluster.json`: what tests and demos may know about a running cluster; `values.yaml`: what the chart has to know."""
 
 import json
+import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.cluster import registry
 from tests.cluster.files import write_atomic
@@ -57,6 +61,7 @@ class Facts:
 
 def write(layout: Layout, images: dict[str, str]) -> None:
     """Writes the facts of a local instance: what does not change while it runs, so not its nodes."""
+    ca = registry.authority(layout).pair.cert
     facts = Facts(
         instance=layout.instance,
         kubeconfig=str(layout.kubeconfig),
@@ -67,12 +72,23 @@ def write(layout: Layout, images: dict[str, str]) -> None:
             host=layout.secure_registry,
             user=SECURE_USER,
             password=registry.password(layout),
-            ca=str(registry.authority(layout).pair.cert),
+            ca=str(ca),
         ),
         buildkitd_toml=registry.buildkitd_toml(layout),
         images=images,
     )
     write_atomic(layout.facts, json.dumps(asdict(facts), indent=2).encode(), mode=0o600)
+    policy = {"registries": registries(facts.buildkitd_toml), "caBundle": ca.read_text(encoding="utf-8")}
+    write_atomic(layout.values, yaml.safe_dump({"policy": policy}, sort_keys=False).encode())
+
+
+def registries(buildkitd_toml: str) -> list[dict[str, Any]]:
+    """Returns the registry part of a buildkitd.toml as `registries` of the operator's policy."""
+    entries: dict[str, dict[str, Any]] = tomllib.loads(buildkitd_toml).get("registry", {})
+    return [
+        {"host": host, "plainHttp": entry.get("http", False), "mirrors": entry.get("mirrors", [])}
+        for host, entry in entries.items()
+    ]
 
 
 def read(path: Path) -> Facts:

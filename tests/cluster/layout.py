@@ -139,6 +139,10 @@ class Layout:
         return self.state / "cluster.json"
 
     @property
+    def values(self) -> Path:
+        return self.state / "values.yaml"
+
+    @property
     def pki(self) -> Path:
         return self.state / "pki"
 

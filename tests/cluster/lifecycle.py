@@ -283,7 +283,7 @@ def _down(layout: Layout) -> None:
     for path in (layout.machines, layout.pki, layout.bin):
         if path.exists():
             shutil.rmtree(path)
-    for path in (layout.kubeconfig, layout.facts, layout.state / "addons", layout.desired):
+    for path in (layout.kubeconfig, layout.facts, layout.values, layout.state / "addons", layout.desired):
         path.unlink(missing_ok=True)
 
 

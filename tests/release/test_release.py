@@ -37,7 +37,11 @@ def test_a_release_is_made_and_installed_from_its_registry_alone(
     registry, out, pair = f"{target.facts.registry}/{tenant.namespace}", tmp_path / "out", key_pair()
     (tmp_path / "cosign.key").write_text(pair.key, encoding="utf-8")
     borrow_cache(target, registry)
+    helm(target, "uninstall", RELEASE, "--wait", "--timeout=5m")
     make_release(target, registry, out, tmp_path / "cosign.key")
+    # The cluster had no operator and has none now, nor the key.
+    assert helm(target, "list", "--short").split() == []
+    assert target.kubectl("get", "secrets", "-n", BUILDS, "-o", "name").split() == []
 
     # What there is.
     told = json.loads((out / "release.json").read_text(encoding="utf-8"))
@@ -70,7 +74,6 @@ def test_a_release_is_made_and_installed_from_its_registry_alone(
 
     # From the registry, and from there only.
     monkeypatch.chdir(tmp_path)
-    helm(target, "uninstall", RELEASE, "--wait", "--timeout=5m")
     policy = {key: value for key, value in reinstalled["policy"].items() if key != "images"}
     values = {"policy": policy, "test": {"image": tenant.image("selftest"), "namespace": tenant.namespace}}
     plain = ["--plain-http"] if target.facts.registry_insecure else []

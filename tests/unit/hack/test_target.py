@@ -51,3 +51,20 @@ def test_a_cluster_without_kubectl_is_an_error_and_no_traceback(
     assert "error: kubectl is not on PATH" in capsys.readouterr().err
     assert target.finish(lambda _: None) == 1
     assert "MAB_TEST_REGISTRY" in capsys.readouterr().err
+
+
+def test_a_release_needs_no_other_registry_than_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts only where there is no operator yet is known already."""
+    monkeypatch.setenv("KUBECONFIG", "/somebody/config")
+    monkeypatch.delenv("MAB_TEST_REGISTRY", raising=False)
+    found = target.from_environment(unnamed=target.own_registry)
+    assert (found.facts.kubeconfig, found.facts.registry) == ("/somebody/config", registry.FOR_PODS)
+
+
+def test_a_registry_speaks_http_where_policy_or_cluster_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("registries: [{host: 'registry.internal:5000', plainHttp: true}]", encoding="utf-8")
+    monkeypatch.setenv("MAB_POLICY", str(policy))
+    local = Target(replace(FACTS, buildkitd_toml='[registry."registry.local:5000"]\n  http = true\n'))
+    spoken = {host: local.plain_http(f"{host}/you") for host in ("registry.internal:5000", "registry.local:5000", "ghcr.io")}
+    assert spoken == {"registry.internal:5000": True, "registry.local:5000": True, "ghcr.io": False}
