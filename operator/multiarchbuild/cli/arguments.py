@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ from . import errors
 from .choices import Format, Progress, offered, output
 
 PROGRAM: Final = "kubectl mab"
+_ACCESS: Final = "options of kubectl"
 _DESCRIPTION: Final = "Multi-architecture images: build, follow, inspect."
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -66,29 +67,78 @@ def request_timeout(text: str) -> float:
     return float(text) if text.isdecimal() else seconds(text)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The help of a command: on a screen, so without a list of all options before their list."""
+
+    def __init__(self, prog: str) -> None:
+        """Leave so much room for names that most of them share a line with their text."""
+        super().__init__(prog, max_help_position=28)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Name the value of an option once, as Python 3.13 does: -n, --namespace NAMESPACE."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None = None
+    ) -> None:
+        """Show the positional arguments, and that there are options."""
+        named = [_positional(action) for action in actions if not action.option_strings]
+        super().add_usage(usage or " ".join([self._prog, *named, "[options]"]), actions, groups, prefix)
+
+
+def _positional(action: argparse.Action) -> str:
+    name = str(action.metavar or "|".join(map(str, action.choices or ())))
+    return f"[{name}]" if action.nargs == "?" else name
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of a command, whose help leaves what all commands take to `kubectl mab --help`."""
+
+    def format_help(self) -> str:
+        """Return the help without the options that `_access` has added."""
+        shown = self._action_groups
+        self._action_groups = [group for group in shown if group.title != _ACCESS]
+        try:
+            return super().format_help()
+        finally:
+            self._action_groups = shown
+
+
 def commands() -> tuple[argparse.ArgumentParser, list[Command]]:
     """Return the parser and its commands."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=_DESCRIPTION,
         epilog=_exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     shared = Command("", "", parser)
     _access(shared, given=True)
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", prog=PROGRAM, parser_class=_Parser)
     made = []
     for name, text, define in _COMMANDS:
-        own = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        own = subparsers.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", formatter_class=_Help, allow_abbrev=False
+        )
         command = Command(name, text, own)
         define(command)
+        own.epilog = _epilog(command)
         made.append(command)
     for command in made:
         command.before = shared.actions
         command.completers |= shared.completers
     return parser, made
+
+
+def _epilog(command: Command) -> str:
+    examples = "\n".join(f"  {PROGRAM} {command.name} {each}".rstrip() for each in _EXAMPLES[command.name])
+    shared = f"\n\n{_ACCESS}: {PROGRAM} --help" if any(each.dest == "kubeconfig" for each in command.actions) else ""
+    return f"examples:\n{examples}{shared}"
 
 
 def _exit_codes() -> str:
@@ -102,7 +152,7 @@ def _access(command: Command, *, given: bool = False) -> None:
 
     A command has none, so that what stands before it is not overwritten.
     """
-    group = command.parser.add_argument_group("cluster and user, as for kubectl")
+    group = command.parser.add_argument_group(_ACCESS)
 
     def add(*names: str, default: Any, complete: Completer = "", **options: Any) -> None:
         action = group.add_argument(*names, default=default if given else argparse.SUPPRESS, **options)
@@ -110,7 +160,14 @@ def _access(command: Command, *, given: bool = False) -> None:
         if complete:
             command.completers[action.dest] = complete
 
-    add("-n", "--namespace", default="", help="namespace, by default that of the context", complete="namespaces")
+    add(
+        "-n",
+        "--namespace",
+        default="",
+        metavar="NAME",
+        help="namespace, by default that of the context",
+        complete="namespaces",
+    )
     add("--context", default="", help="context of the kubeconfig", complete="contexts")
     add("--kubeconfig", default="", help="path of the kubeconfig", complete="files")
     add("--as", dest="as_user", default="", metavar="USER", help="user to impersonate")
@@ -120,8 +177,8 @@ def _access(command: Command, *, given: bool = False) -> None:
         "--request-timeout",
         type=request_timeout,
         default=0.0,
-        metavar="DURATION",
-        help="how long one request may take, such as 5s; 0 means no limit",
+        metavar="TIME",
+        help="limit of one request, such as 5s; 0: no limit",
     )
 
 
@@ -352,18 +409,39 @@ def _completion(command: Command) -> None:
 
 _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Command], None]]]] = (
     ("list", "list builds", _list),
-    ("status", "show where a build stands: platforms, conditions, messages", _status),
-    ("logs", "print the logs of a run, each line with its platform", _logs),
-    ("build", "build a local folder, or apply a MultiArchBuild, and follow the run", _build),
+    ("status", "show platforms, conditions and messages of a build", _status),
+    ("logs", "print the logs of a run, with platforms", _logs),
+    ("build", "build a folder or a manifest, and follow the run", _build),
     ("rebuild", "request another run", _rebuild),
     ("cancel", "cancel the active run", _request),
     ("suspend", "start no further runs", _request),
     ("resume", "start runs again", _request),
-    ("inspect", "show what the registry has: index, images, attestations, build record", _inspect),
-    ("compare", "say why a run was slower than another, or ran a step again", _compare),
-    ("doctor", "check what builds need: versions, rights, Pod Security, nodes", _doctor),
-    ("report", "print what an issue about a build needs, as Markdown, or write a run as HTML", _report),
+    ("inspect", "show what a registry has: images, attestations", _inspect),
+    ("compare", "say why a run was slower, or ran a step again", _compare),
+    ("doctor", "check whether the cluster has what builds need", _doctor),
+    ("report", "print what an issue needs, or write a run as HTML", _report),
     ("ui", "serve a page about builds on this machine", _ui),
     ("explain", "say what a reason means and what to do", _explain),
-    ("completion", "print the script for shell completion of kubectl-mab", _completion),
+    ("completion", "print the script for completion in a shell", _completion),
 )
+
+_EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
+    "list": ("-A -o wide", "-l team=payments --watch"),
+    "status": ("hello --follow", "hello -o jsonpath='{.status.image.digest}'"),
+    "logs": ("hello -f --platform linux/arm64",),
+    "build": (
+        ". --platform linux/amd64,linux/arm64 -t registry.example.com/team-a/hello:v1",
+        "-f build.yaml",
+    ),
+    "rebuild": ("hello --follow",),
+    "cancel": ("hello",),
+    "suspend": ("hello",),
+    "resume": ("hello",),
+    "inspect": ("hello", "registry.example.com/team-a/hello:v1"),
+    "compare": ("hello", "hello@7c1f09ab registry.example.com/team-a/hello:v1"),
+    "doctor": ("--before-installation", "-n team-a --probe"),
+    "report": ("hello", "hello -o report.html"),
+    "ui": ("hello -n team-a",),
+    "explain": ("NoBuilder",),
+    "completion": ("bash > /etc/bash_completion.d/kubectl-mab",),
+}

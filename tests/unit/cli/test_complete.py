@@ -24,7 +24,7 @@ def offered(*words: str) -> list[str]:
 
 def test_commands_come_with_what_they_do() -> None:
     assert offered("") == sorted(command.name for command in commands()[1])
-    assert answer(["sta"]) == "status\tshow where a build stands: platforms, conditions, messages\n:4\n"
+    assert answer(["sta"]) == "status\tshow platforms, conditions and messages of a build\n:4\n"
 
 
 SHARED = (*("--as", "--as-group", "--as-uid", "--context", "--kubeconfig", "--namespace", "--request-timeout"),)
