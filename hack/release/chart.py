@@ -46,9 +46,11 @@ def metadata(chart: Mapping[str, Any], release: Release, images: Mapping[str, tu
         {"name": name, "image": f"{repository}@{digest}", "platforms": ["linux/amd64", "linux/arm64"]}
         for name, (repository, digest) in images.items()
     ]
+    secure = any(change["kind"] == "security" for change in yaml.safe_load(changes) or ())
     own = {
         "artifacthub.io/images": yaml.safe_dump(listed, sort_keys=False),
         "artifacthub.io/changes": changes,
+        "artifacthub.io/containsSecurityUpdates": str(secure).lower(),
     }
     annotations = {**chart.get("annotations", {}), **own}
     return {**chart, "version": release.version, "appVersion": release.version, "annotations": annotations}

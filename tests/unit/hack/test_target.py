@@ -66,5 +66,7 @@ def test_a_registry_speaks_http_where_policy_or_cluster_say_so(monkeypatch: pyte
     policy.write_text("registries: [{host: 'registry.internal:5000', plainHttp: true}]", encoding="utf-8")
     monkeypatch.setenv("MAB_POLICY", str(policy))
     local = Target(replace(FACTS, buildkitd_toml='[registry."registry.local:5000"]\n  http = true\n'))
-    spoken = {host: local.plain_http(f"{host}/you") for host in ("registry.internal:5000", "registry.local:5000", "ghcr.io")}
+    spoken = {
+        host: local.plain_http(f"{host}/you") for host in ("registry.internal:5000", "registry.local:5000", "ghcr.io")
+    }
     assert spoken == {"registry.internal:5000": True, "registry.local:5000": True, "ghcr.io": False}

@@ -134,6 +134,13 @@ def test_the_chart_tells_artifact_hub_what_is_in_it(release: Release) -> None:
         f"{repository}@{digest}" for repository, digest in BUILT.values()
     ]
     assert all(isinstance(value, str) for value in told.values()), "annotations of a chart are strings"
+    assert told["artifacthub.io/operatorCapabilities"] in {
+        *("Basic Install", "Seamless Upgrades", "Full Lifecycle", "Deep Insights", "Auto Pilot")
+    }
+    assert {"name", "url"} == {key for link in yaml.safe_load(told["artifacthub.io/links"]) for key in link}
+    assert told["artifacthub.io/containsSecurityUpdates"] == "false"
+    fixed = chart.metadata(before, release, BUILT, notes.changes("### Security\n\n- A hole.\n"))
+    assert fixed["annotations"]["artifacthub.io/containsSecurityUpdates"] == "true"
     (crd,) = yaml.safe_load(told["artifacthub.io/crds"])
     assert crd["name"] == "multiarchbuilds.multiarch.build"
 
