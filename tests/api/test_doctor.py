@@ -38,6 +38,7 @@ def levels(facts: Facts) -> dict[str, Level]:
 def test_an_administrator_is_told_what_is_missing(kube: Kubectl, namespace: str) -> None:
     facts = look(kube, namespace)
     assert facts.served
+    assert facts.exists
     assert facts.operators == []
     assert set(facts.rights.values()) == {True}
     found = levels(facts)
@@ -68,5 +69,6 @@ def test_who_may_do_little_is_told_what_could_not_be_looked_at(kube: Kubectl, na
 
 def test_a_namespace_that_does_not_exist(kube: Kubectl) -> None:
     facts = look(kube, "there-is-none")
+    assert not facts.exists
     assert facts.refusal is None
     assert facts.enforced is None

@@ -9,7 +9,7 @@ from .base import OpenEnum
 class Reason(OpenEnum):
     """The closed set of reasons. `docs/troubleshooting.md` has an entry for each."""
 
-    # Going on
+    # In progress
     PENDING = "Pending"
     RESOLVING = "Resolving"
     BUILDING = "Building"
@@ -23,7 +23,7 @@ class Reason(OpenEnum):
     SOURCE_NOT_READY = "SourceNotReady"
     PARENT_NOT_READY = "ParentNotReady"
 
-    # Ended well
+    # Ended with success
     SUCCEEDED = "Succeeded"
 
     # Ended by request

@@ -82,6 +82,8 @@ class Facts:
     """Whether there is a definition of MultiArchBuild."""
     operators: Sequence[Operator] | None = None
     nodes: Sequence[Node] | None = None
+    exists: bool = True
+    """Whether the namespace does."""
     refusal: str | None = None
     """What admission says of a builder's pod in the namespace; empty where it is admitted."""
     enforced: str | None = None
@@ -153,7 +155,10 @@ def pod_security(facts: Facts) -> Iterator[Finding]:
         f"kubectl label namespace {facts.namespace} --overwrite pod-security.kubernetes.io/enforce=privileged, "
         "or build in another namespace; `baseline` is enough if the operator's policy sets rootless.profile: Localhost"
     )
-    if facts.refusal:
+    if not facts.exists:
+        create = f"kubectl create namespace {facts.namespace}, or name another one with -n"
+        yield Finding("Pod Security", Level.MISSING, f"namespace {facts.namespace} does not exist", create)
+    elif facts.refusal:
         remedy = remedy if "PodSecurity" in facts.refusal else "change what refuses it, or build in another namespace"
         yield Finding("Pod Security", Level.MISSING, facts.refusal, remedy)
     elif facts.refusal is not None:

@@ -80,6 +80,7 @@ def look(cluster: Cluster, platforms: Sequence[Platform], *, probe: bool = False
         served=_served(cluster),
         operators=_operators(cluster),
         nodes=nodes,
+        exists=_exists(cluster),
         refusal=_refusal(cluster),
         enforced=_enforced(cluster),
         rights={f"{verb} {resource}": _may(cluster, verb, group, resource) for verb, group, resource in _RIGHTS},
@@ -135,6 +136,17 @@ def _node(item: Mapping[str, Any]) -> Node:
     )
 
 
+def _exists(cluster: Cluster) -> bool:
+    """Return whether the namespace exists, as far as one may know."""
+    try:
+        cluster.request("GET", f"{CORE}/namespaces/{cluster.namespace}")
+    except NotFoundError:
+        return False
+    except RefusedError:
+        return True
+    return True
+
+
 def _enforced(cluster: Cluster) -> str | None:
     with suppress(RefusedError):
         labels = cluster.request("GET", f"{CORE}/namespaces/{cluster.namespace}")["metadata"].get("labels", {})
@@ -145,7 +157,7 @@ def _enforced(cluster: Cluster) -> str | None:
 def _refusal(cluster: Cluster) -> str | None:
     """Return what admission says of a builder's pod, which is not created."""
     try:
-        cluster.request("POST", cluster.path(CORE, "pods"), query=(("dryRun", "All"),), body=_pod("builder"))
+        cluster.request("POST", cluster.path(CORE, "pods"), query=(("dryRun", "All"),), body=_pod(_name()))
     except NotFoundError:
         return None  # there is no such namespace
     except RefusedError as error:
@@ -163,6 +175,11 @@ def _may(cluster: Cluster, verb: str, group: str, resource: str) -> bool:
     }
     answer = cluster.request("POST", "apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
     return bool(answer["status"]["allowed"])
+
+
+def _name() -> str:
+    """Return the name of a pod that nobody else has, not even where it is not created."""
+    return f"mab-doctor-{uuid.uuid4().hex[:8]}"
 
 
 def _pod(name: str, node: str = "") -> Object:
@@ -194,7 +211,7 @@ def _probes(cluster: Cluster, nodes: Sequence[Node]) -> Iterator[tuple[str, str]
     try:
         for node in nodes:
             if node.ready:
-                name = f"mab-doctor-{uuid.uuid4().hex[:8]}"
+                name = _name()
                 cluster.request("POST", cluster.path(CORE, "pods"), body=_pod(name, node.name))
                 made[node.name] = name
         for node_name, name in made.items():

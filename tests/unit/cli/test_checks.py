@@ -49,6 +49,7 @@ def test_a_good_cluster_has_nothing_but_good_findings() -> None:
         (checks.operator, {"version": "0.4.0"}, Level.WARNING, "this is kubectl mab 0.4.0", "one minor"),
         (checks.operator, {"version": "1.2.0"}, Level.WARNING, "this is kubectl mab 1.2.0", "one minor"),
         (checks.rights, {"rights": {"get pods/log": False}}, Level.WARNING, "may not get pods/log", "clusterrole=edit"),
+        (checks.pod_security, {"exists": False, "refusal": None}, Level.MISSING, "does not exist", "create namespace"),
         (checks.pod_security, {"refusal": POD_SECURITY}, Level.MISSING, "violates PodSecurity", "enforce=privileged"),
         (
             checks.pod_security,
