@@ -16,7 +16,10 @@ from .errors import INTERRUPTED, CliError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser, _ = commands()
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:  # as people know it from kubectl
+        words = [*words[1:2], "--help"]
+    arguments = parser.parse_args(words)
     if arguments.version:
         sys.stdout.write(f"{__version__}\n")
         return 0

@@ -51,6 +51,14 @@ def test_help_tells_every_command_and_every_exit_code(capsys: Output) -> None:
     ]
 
 
+@pytest.mark.parametrize(("words", "same"), [(["help"], ["--help"]), (["help", "logs"], ["logs", "--help"])])
+def test_help_is_a_command_too(words: list[str], same: list[str], capsys: Output) -> None:
+    assert exit_code(words) == 0
+    told = capsys.readouterr().out
+    assert exit_code(same) == 0
+    assert told == capsys.readouterr().out
+
+
 def test_the_version_is_that_of_the_package(capsys: Output) -> None:
     assert exit_code(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
