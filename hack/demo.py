@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .image import PLATFORMS, build_image
+from .image import build_image, native
 from .install import install
 from .target import CommandError, Target, finish
 
@@ -29,7 +29,7 @@ def demo(target: Target) -> None:
         CommandError: A command failed, or the build did; the message says what status says.
     """
     check(target)
-    install(target, build_image(target, _platforms(target)))
+    install(target, build_image(target, native(target)))
     build = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     build["metadata"]["namespace"] = NAMESPACE
     build["metadata"]["annotations"] = {"multiarch.build/rebuild-requested-at": datetime.now(UTC).isoformat()}
@@ -61,13 +61,6 @@ def check(target: Target) -> None:
     print(textwrap.indent(done.stdout + done.stderr, "    "), end="", flush=True)
     if done.returncode:
         raise CommandError("the cluster lacks what builds need: see above")
-
-
-def _platforms(target: Target) -> tuple[str, ...]:
-    """Return what the operator's image is built for: what the nodes are, which needs no QEMU."""
-    if target.facts.instance:
-        return PLATFORMS
-    return tuple(sorted({f"linux/{architecture}" for architecture in target.nodes.values()} & set(PLATFORMS)))
 
 
 def _native_wait(target: Target) -> str:

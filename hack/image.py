@@ -64,6 +64,13 @@ def build_image(target: Target, platforms: tuple[str, ...] = PLATFORMS, stage: s
     return image
 
 
+def native(target: Target) -> tuple[str, ...]:
+    """Return for which platforms the operator's image is built: those of the nodes; on the local cluster all."""
+    if target.facts.instance:
+        return PLATFORMS
+    return tuple(sorted({f"linux/{architecture}" for architecture in target.nodes.values()} & set(PLATFORMS)))
+
+
 def _content(platforms: tuple[str, ...]) -> str:
     """Return a tag for the working tree: a hash of the files that go into the image."""
     digest = hashlib.sha256(json.dumps(platforms).encode())

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hack import registry
 from hack.image import NAMESPACE as IMAGE_NAMESPACE
-from hack.image import build_image
+from hack.image import build_image, native
 from hack.install import NAMESPACE as OPERATOR_NAMESPACE
 from hack.install import RELEASE as OPERATOR
 from hack.install import install
@@ -137,7 +137,7 @@ def _operator(target: Target) -> Iterator[None]:
     try:
         if target.facts.registry_forwarded:
             start_registry(target)
-        install(target, build_image(target), policy={"keptBuilders": {"default": "0s"}})
+        install(target, build_image(target, native(target)), policy={"keptBuilders": {"default": "0s"}})
         yield
     finally:
         print("==> removing the operator of this tree", flush=True)
