@@ -94,13 +94,15 @@ $ kubectl get mab --all-namespaces
 The operator's pods pass Pod Security `restricted`. Builders run in the namespaces of their builds, which have to allow
 the seccomp profile `Unconfined` that rootless BuildKit needs.
 
-* **Upgrade.** `helm upgrade` brings the resource definition along. Builds go on meanwhile: nothing of them is in the
+* **Upgrade.** `helm upgrade` ([with these flags](https://github.com/multiarchbuild/multiarchbuild/blob/main/docs/versions.md#upgrade))
+  brings the resource definition along. Builds go on meanwhile: nothing of them is in the
   operator's process. `helm rollback` is as safe: an older version ignores the fields that it does not
   know, and a build whose spec has a value that it does not know says `OperatorOutdated`, until it is changed or the
   operator upgraded. Where you apply the definition yourself, do it as Helm does, or Helm finds a conflict:
   `kubectl apply --server-side --field-manager=helm`. Where it has been applied otherwise, `--force-conflicts` of
   Helm 4 takes it over.
-* **Uninstall.** With `crds.keep`, the default, the resource definition and all MultiArchBuilds stay; delete them by
+* **Uninstall.** `helm uninstall multiarchbuild --namespace multiarchbuild-system`. With `crds.keep`, the default, the
+  resource definition and all MultiArchBuilds stay; delete them by
   `kubectl delete crd multiarchbuilds.multiarch.build`. Nothing else stays.
 * **Some namespaces only.** With `namespaces: [a, b]` the operator gets rights on pods and ConfigMaps there, by
   RoleBindings, and on nothing else but reading nodes. Two releases must not serve the same namespace. The resource

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.install import NAMESPACE, RELEASE
 from hack.release.images import NAMESPACE as BUILDS
@@ -32,7 +34,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_release_is_made_and_installed_from_its_registry_alone(
-    tenant: Tenant, target: Target, reinstalled: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant,
+    target: Target,
+    operator: str,
+    reinstalled: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry, out, pair = f"{target.facts.registry}/{tenant.namespace}", tmp_path / "out", key_pair()
     (tmp_path / "cosign.key").write_text(pair.key, encoding="utf-8")
@@ -86,6 +93,9 @@ def test_a_release_is_made_and_installed_from_its_registry_alone(
     assert f"OK: {values['test']['image']}@sha256:" in log
     assert target.run("helm", "show", "readme", *source).count(f"oci://{registry}/charts/multiarchbuild --version") == 1
 
+    newer = f"{operator.rpartition(':')[0]}@{tenant.images.digest(operator)}"
+    assert upgraded(target, next_chart(target, out, tmp_path, newer)) == (policy, newer)
+
     # The command line of the release, and its definition.
     (tmp_path / "bin").mkdir()
     target.run("tar", "-xzf", str(out / f"kubectl-mab_v{__version__}.tar.gz"), "-C", str(tmp_path / "bin"))
@@ -107,6 +117,30 @@ def make_release(target: Target, registry: str, out: Path, key: Path) -> None:
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def upgraded(target: Target, chart: Path) -> tuple[Any, str]:
+    """Upgrade as docs/versions.md says; return the policy, which somebody has set, and the operator's image then."""
+    helm(target, "upgrade", RELEASE, str(chart), *upgrade_flags(), "--wait", "--timeout=5m")
+    values = json.loads(helm(target, "get", "values", RELEASE, "--output", "json"))
+    return values["policy"], target.kubectl("get", "deployments", "-n", NAMESPACE, "-o", "jsonpath={..image}").strip()
+
+
+def next_chart(target: Target, out: Path, folder: Path, image: str) -> Path:
+    """Return the chart of the release as that of the next version, with another image."""
+    target.run("tar", "-xzf", str(out / f"multiarchbuild-{__version__}.tgz"), "-C", str(folder))
+    chart = folder / "multiarchbuild"
+    values = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
+    values["image"] |= dict(zip(("repository", "digest"), image.split("@"), strict=True))
+    (chart / "values.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return chart
+
+
+def upgrade_flags() -> list[str]:
+    """Return how the page about versions has Helm treat values."""
+    page = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\$ helm upgrade (.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    return [word for word in command.split() if word.startswith(("--reset", "--reuse"))]
 
 
 def signed_by(images: Images, pair: KeyPair, repository: str, digest: str) -> list[str]:
