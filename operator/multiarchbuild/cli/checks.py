@@ -19,7 +19,10 @@ _OVERLAY: Final = (5, 11)
 """Linux that can mount overlayfs in a user namespace."""
 _UBUNTU: Final = (23, 10)
 """Ubuntu that restricts user namespaces by AppArmor."""
-_INSTALL: Final = "helm install multiarchbuild oci://… --namespace multiarchbuild-system --create-namespace"
+_INSTALL: Final = (
+    "helm install multiarchbuild oci://REGISTRY/charts/multiarchbuild "
+    "--namespace multiarchbuild-system --create-namespace"
+)
 _PROBE: Final = "--probe starts a pod that tries"
 _NUMBERS: Final = re.compile(r"(\d+)\.(\d+)")
 
