@@ -45,12 +45,22 @@ ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "multiarchbuild", "qemu"]
 
+# For the DaemonSet that loads an AppArmor profile: the one program, and none of what the package sets up on a host.
+FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim${PYTHON_DIGEST} AS apparmor
+ARG TARGETARCH
+RUN if [ "$TARGETARCH" != "$(dpkg --print-architecture)" ]; then dpkg --add-architecture "$TARGETARCH"; fi \
+    && apt-get update -q && cd /tmp && apt-get download -q "apparmor:$TARGETARCH" \
+    && dpkg -x apparmor_*.deb /unpacked && mkdir -p /parser/usr/sbin /parser/etc/apparmor.d/abi /parser/var/lib/dpkg/status.d \
+    && cp /unpacked/usr/sbin/apparmor_parser /parser/usr/sbin/ && cp /unpacked/etc/apparmor.d/abi/4.0 /parser/etc/apparmor.d/abi/ \
+    && dpkg-deb --field apparmor_*.deb > /parser/var/lib/dpkg/status.d/apparmor
+
 FROM python:${PYTHON}-slim${PYTHON_DIGEST} AS operator
 # ssh refuses to run for a user that has no name.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends git git-lfs openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/dpkg.log /var/log/apt \
     && echo 'multiarchbuild:x:1000:1000::/nonexistent:/usr/sbin/nologin' >> /etc/passwd
 COPY --from=buildkit /usr/bin/buildctl /usr/bin/buildctl
+COPY --from=apparmor /parser /
 COPY --from=packages /compiled /
 COPY --from=packages /packages /opt/multiarchbuild
 ENV PYTHONPATH=/opt/multiarchbuild PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

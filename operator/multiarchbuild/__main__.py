@@ -5,7 +5,7 @@ import sys
 USAGE = """usage: multiarchbuild run [OPTION …]     run the operator (run --help lists its options)
        multiarchbuild step NAME …        run a step in its pod: resolve, build or publish
        multiarchbuild qemu NAME …        run a part of the QEMU DaemonSet: register, label or remove
-       multiarchbuild profile NAME …     run a part of the profile DaemonSet: lay or label
+       multiarchbuild profile NAME …     run a part of the DaemonSets of profiles: lay, load or label
        multiarchbuild selftest FILE      create a MultiArchBuild and wait for its image, as `helm test` does
        multiarchbuild cli COMMAND …      what `kubectl mab` does (cli --help lists its commands)
        multiarchbuild --version"""

@@ -17,3 +17,16 @@ def test_no_pod_compiles_what_it_imports(target: Target) -> None:
     python = ("python", "-c", UNCOMPILED)
     found = target.kubectl("exec", "-n", NAMESPACE, f"deployment/{RELEASE}", "--", *python)
     assert found.strip() == "[]"
+
+
+COMPILE = """
+import subprocess
+from multiarchbuild.profile import apparmor
+parser = ("apparmor_parser", "--skip-kernel-load", "--skip-cache", "--features-file=/etc/apparmor.d/abi/4.0")
+subprocess.run(parser, input=apparmor.text().encode(), check=True)
+"""
+
+
+def test_the_app_armor_profile_compiles_with_the_parser_beside_it(target: Target) -> None:
+    python = ("python", "-c", COMPILE)
+    target.kubectl("exec", "-n", NAMESPACE, f"deployment/{RELEASE}", "--", *python)

@@ -172,7 +172,7 @@ def test_a_second_release_with_everything_waits_for_the_first_and_goes_without_a
     release = f"second-{namespace}"
     values = {
         **EVERYTHING,
-        **{name: {} for name in ("nodeSelector", "affinity", "qemu")},
+        **{name: {} for name in ("nodeSelector", "affinity", "qemu", "profile")},
         "image": {"repository": repository, "tag": tag},
         "imagePullSecrets": [],
         "extraArgs": [],

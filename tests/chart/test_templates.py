@@ -9,6 +9,7 @@ import yaml
 from hack.install import CHART
 from hack.target import CommandError, Target
 from multiarchbuild import __version__
+from multiarchbuild.api.nodes import APP_ARMOR_LABEL, APP_ARMOR_PROFILE, PROFILE_FILE
 from tests.support.chart import EVERYTHING, one, render
 
 pytestmark = pytest.mark.api
@@ -124,9 +125,38 @@ def test_only_the_container_that_writes_binfmt_misc_is_privileged_and_only_the_o
     assert not any("hostPath" in volume for volume in pod["volumes"])
 
 
+def test_of_the_profiles_only_the_container_that_loads_has_a_capability_and_only_where_app_armor_is(
+    target: Target,
+) -> None:
+    one(render(target, "ns", profile={"enabled": True}), "DaemonSet")
+    manifests = render(target, "ns", profile={"enabled": True, "appArmor": True})
+    lays, loads = one(manifests, "DaemonSet", "-profile"), one(manifests, "DaemonSet", "-profile-apparmor")
+    first, second = (each["spec"]["template"]["spec"] for each in (lays, loads))
+    assert first["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert second["nodeSelector"] == {"kubernetes.io/os": "linux", APP_ARMOR_LABEL: "true"}
+    assert lays["spec"]["selector"] != loads["spec"]["selector"]
+    (lay,), (load,) = first["initContainers"], second["initContainers"]
+    assert lay["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert load["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["MAC_ADMIN"]}
+    for pod, profile in ((first, None), (second, {"type": "Localhost", "localhostProfile": APP_ARMOR_PROFILE})):
+        (label,) = pod["containers"]
+        assert label["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert label["securityContext"]["seccompProfile"]["localhostProfile"] == PROFILE_FILE
+        assert label["securityContext"].get("appArmorProfile") == profile
+        assert not {"hostPID", "hostNetwork", "hostIPC"} & set(pod)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {
+                "profile": {"enabled": True, "appArmor": True},
+                "policy": {"rootless": {"profile": "Localhost", "appArmorProfile": "x"}},
+            },
+            "leave out policy.rootless.appArmorProfile",
+        ),
+        ({"profile": {"appArmor": True}}, "profile.appArmor needs profile.enabled"),
         ({"imagee": {}}, "additional properties 'imagee' not allowed"),
         ({"replicas": -1}, "at '/replicas': minimum: got -1, want 0"),
         ({"logFormat": "xml"}, "at '/logFormat': value must be one of 'json', 'console'"),

@@ -9,7 +9,8 @@ import pytest
 
 from hack.install import CHART
 from hack.target import Target
-from multiarchbuild.api.nodes import PROFILE_FILE, PROFILE_LABEL, PROFILE_VERSION
+from multiarchbuild.api.nodes import APP_ARMOR_PROFILE_LABEL, PROFILE_FILE, PROFILE_LABEL, PROFILE_VERSION
+from multiarchbuild.profile import apparmor
 from tests.support.chart import left_of
 from tests.support.operator_process import in_place_of_the_installed
 from tests.support.tenant import AMD64, ARM64, Tenant, inline, platform
@@ -64,6 +65,12 @@ def labels(target: Target) -> set[str | None]:
     return {node["metadata"]["labels"].get(PROFILE_LABEL) for node in nodes}
 
 
+def everything(target: Target, namespace: str, release: str) -> list[str]:
+    """Return the names of the release's pods."""
+    selector = f"app.kubernetes.io/instance={release}"
+    return target.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "name").split()
+
+
 def until_labelled(target: Target, value: str | None) -> None:
     """Wait until the label has this value on all nodes."""
 
@@ -82,7 +89,8 @@ def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
     status = build.until(
         lambda status: {entry.get("reason") for entry in status.get("run", {}).get("platforms", ())} == {"NoBuilder"}
     )
-    assert f"{PROFILE_LABEL}={PROFILE_VERSION} as the operator's policy demands" in platform(status, AMD64)["message"]
+    wanted = f"{PROFILE_LABEL}={PROFILE_VERSION} or {APP_ARMOR_PROFILE_LABEL}={PROFILE_VERSION}"
+    assert f"{wanted} as the operator's policy demands" in platform(status, AMD64)["message"]
 
     repository, tag = operator.rsplit(":", 1)
     values: dict[str, Any] = {
@@ -93,8 +101,10 @@ def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
         "rbac": {"create": False},
         "profile": {"enabled": True, "verifySeconds": 5},
     }
+    # The local cluster's containerd uses no AppArmor, whatever the kernel has.
+    without_app_armor = bool(target.facts.instance) and not apparmor.is_enabled()
     if target.facts.instance:
-        values["profile"]["kubeletDirectory"] = "/run/machine/kubelet"
+        values["profile"] |= {"kubeletDirectory": "/run/machine/kubelet", "appArmor": without_app_armor}
     release = "baseline"
     chart = ("helm", "install", release, str(CHART), "--namespace", elsewhere, "--values", "-")
     target.run(*chart, "--wait", "--timeout=5m", stdin=json.dumps(values))
@@ -110,6 +120,11 @@ def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
         selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name=multiarchbuild-profile"
         pods = json.loads(target.kubectl("get", "pods", "-n", elsewhere, "-l", selector, "-o", "json"))["items"]
         native = next(pod for pod in pods if target.nodes[pod["spec"]["nodeName"]] == "amd64")
+        if without_app_armor:
+            said = target.kubectl("logs", "-n", elsewhere, native["metadata"]["name"], "-c", "label")
+            assert "this node has no AppArmor" in said
+            assert not any("appArmorProfile" in each["securityContext"] for each in builders)
+            assert not [pod for pod in everything(target, elsewhere, release) if "-apparmor-" in pod]
         command = ("exec", "-n", elsewhere, native["metadata"]["name"], "-c", "label", "--", "python", "-c", REFUSED)
         assert target.kubectl(*command).splitlines() == ["-1 1"] * 3, "the profile refuses them: EPERM"
     finally:

@@ -71,6 +71,15 @@ EVERYTHING: Manifest = {
         "nodeSelector": {"pool": "builds"},
         "tolerations": [{"operator": "Exists"}],
     },
+    "profile": {
+        "enabled": True,
+        "appArmor": True,
+        "serviceAccount": {"annotations": {"example.com/role": "z"}},
+        "podAnnotations": {"example.com/pod": "annotation"},
+        "priorityClassName": "system-node-critical",
+        "nodeSelector": {"pool": "builds"},
+        "tolerations": [{"operator": "Exists"}],
+    },
 }
 """Every switch of the chart turned on."""
 

@@ -89,7 +89,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- include "multiarchbuild.fullname" . }}-profile
 {{- end -}}
 
-{{- /* Of the seccomp profile: api/nodes.py. */ -}}
+{{- /* Of both profiles: api/nodes.py. */ -}}
 {{- define "multiarchbuild.profileVersion" -}}
 1
 {{- end -}}
@@ -101,6 +101,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "multiarchbuild.profileLabels" -}}
 {{ merge (fromYaml (include "multiarchbuild.profileSelector" .)) (fromYaml (include "multiarchbuild.labels" .)) | toYaml }}
+{{- end -}}
+
+{{- define "multiarchbuild.appArmorName" -}}
+{{- include "multiarchbuild.profileName" . }}-apparmor
+{{- end -}}
+
+{{- define "multiarchbuild.appArmorSelector" -}}
+app.kubernetes.io/name: multiarchbuild-profile-apparmor
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "multiarchbuild.appArmorLabels" -}}
+{{ merge (fromYaml (include "multiarchbuild.appArmorSelector" .)) (fromYaml (include "multiarchbuild.labels" .)) | toYaml }}
 {{- end -}}
 
 {{- /* The hardened context of every container that needs no rights on its node. */ -}}

@@ -1,6 +1,6 @@
 {{- /*
 What a DaemonSet that labels its nodes may do. Takes root, name, account, annotations, labels, daemonset (its name in messages),
-own (CEL: whether `key` is a label of its), value (of its labels), shown (its labels in messages).
+own (CEL: whether `key` is a label of its), value (CEL: of the label `key`), shown (its labels with their values in messages).
 */ -}}
 {{- define "multiarchbuild.nodeLabeller" -}}
 {{- $clusterName := printf "%s-%s" (include "multiarchbuild.clusterName" .root) (.daemonset | lower) }}
@@ -74,9 +74,9 @@ spec:
       message: a pod of the {{ .daemonset }} DaemonSet may label its own node only
     - expression: >-
         variables.labels.all(key, {{ .own }}
-        ? variables.labels[key] == '{{ .value }}' : key in variables.oldLabels && variables.oldLabels[key] == variables.labels[key])
+        ? variables.labels[key] == {{ .value }} : key in variables.oldLabels && variables.oldLabels[key] == variables.labels[key])
         && variables.oldLabels.all(key, {{ .own }} || key in variables.labels)
-      message: the {{ .daemonset }} DaemonSet may set {{ .shown }} to {{ .value }}, or remove them, and no others
+      message: the {{ .daemonset }} DaemonSet may set {{ .shown }}, or remove them, and no others
     - expression: >-
         object.spec == oldObject.spec
         && object.metadata.?annotations == oldObject.metadata.?annotations

@@ -11,8 +11,15 @@ def qemu_label(architecture: str) -> str:
 
 
 PROFILE_LABEL: Final = "multiarch.build/rootless-profile"
-"""Label of nodes that have the seccomp profile of rootless builders; its value is the profile's version."""
+"""Label of nodes on which rootless builders run with the seccomp profile; its value is the profile's version."""
 PROFILE_VERSION: Final = "1"
-"""Version of that profile: another one with any change of it, so that what runs keeps what it was started with."""
+"""Version of both profiles: another one with any change of one, so that what runs keeps what it was started with."""
 PROFILE_FILE: Final = f"multiarchbuild/rootless-{PROFILE_VERSION}.json"
 """The profile, below the kubelet's folder `seccomp`, as `localhostProfile` of pods names it."""
+
+APP_ARMOR_LABEL: Final = "multiarch.build/app-armor"
+"""Label of nodes whose kernel has AppArmor; its value is true."""
+APP_ARMOR_PROFILE_LABEL: Final = "multiarch.build/rootless-apparmor"
+"""Label of nodes on which they run with both profiles, seccomp and AppArmor; its value is their version."""
+APP_ARMOR_PROFILE: Final = f"multiarchbuild-rootless-{PROFILE_VERSION}"
+"""The AppArmor profile, as the kernel and `localhostProfile` of pods name it."""

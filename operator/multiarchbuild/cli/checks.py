@@ -48,6 +48,14 @@ class Finding:
     remedy: str = ""
 
 
+class Profiles(StrEnum):
+    """What confines rootless builders on a node, where the policy sets rootless.profile: Localhost."""
+
+    NONE = "none"
+    SECCOMP = "seccomp"
+    BOTH = "seccomp and AppArmor"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node that may run builders."""
@@ -60,6 +68,10 @@ class Node:
     kernel: str = ""
     qemu: frozenset[str] = frozenset()
     """Architectures that its labels say QEMU is registered for."""
+    app_armor: bool = False
+    """Whether a label says that its kernel has AppArmor."""
+    profiles: Profiles = Profiles.NONE
+    """Those of rootless builders that its labels say it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +237,24 @@ def user_namespaces(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def profiles(facts: Facts) -> Iterator[Finding]:
+    """Which nodes have the profiles of rootless builders? Nothing where the chart lays none down."""
+    nodes = [node for node in facts.nodes or () if node.ready]
+    if not any(node.app_armor or node.profiles is not Profiles.NONE for node in nodes):
+        return
+    for kind in (Profiles.BOTH, Profiles.SECCOMP):
+        if names := [node.name for node in nodes if node.profiles is kind]:
+            yield Finding("profiles", Level.OK, f"{kind} on {_some(names)}")
+    if names := [node.name for node in nodes if node.app_armor and node.profiles is Profiles.NONE]:
+        remedy = (
+            "set profile.appArmor in the chart's values; where it is set, the log of its container `label` says why"
+        )
+        yield Finding("profiles", Level.WARNING, f"{_some(names)} with AppArmor, which refuses builders", remedy)
+    if names := [node.name for node in nodes if not node.app_armor and node.profiles is Profiles.NONE]:
+        remedy = "the log of the container `label` of the profile DaemonSet there says why"
+        yield Finding("profiles", Level.WARNING, f"{_some(names)} without the seccomp profile", remedy)
+
+
 def _remedy(node: Node) -> str:
     """Return what has to be set on a node of this system before it allows user namespaces, nothing where it does."""
     system = node.os_image.lower()
@@ -258,7 +288,7 @@ def _some(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} nodes"
 
 
-CHECKS: Final[Sequence[Check]] = (kubernetes, operator, rights, pod_security, platforms, user_namespaces)
+CHECKS: Final[Sequence[Check]] = (kubernetes, operator, rights, pod_security, platforms, user_namespaces, profiles)
 """In the order in which they are shown: what others depend on goes first."""
 BEFORE_INSTALLATION: Final[Sequence[Check]] = (kubernetes, pod_security, platforms, user_namespaces)
 

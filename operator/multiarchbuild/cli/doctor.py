@@ -10,7 +10,13 @@ from typing import Any, Final
 from rich.text import Text
 
 from multiarchbuild import __version__
-from multiarchbuild.api.nodes import QEMU_PREFIX
+from multiarchbuild.api.nodes import (
+    APP_ARMOR_LABEL,
+    APP_ARMOR_PROFILE_LABEL,
+    PROFILE_LABEL,
+    PROFILE_VERSION,
+    QEMU_PREFIX,
+)
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import GROUP, PLURAL, VERSION
 from multiarchbuild.api.scheduling import Resources
@@ -18,7 +24,7 @@ from multiarchbuild.plan.policy import Policy
 from multiarchbuild.pods import builder, volumes
 
 from . import checks, compose, console
-from .checks import Facts, Finding, Level, Node, Operator
+from .checks import Facts, Finding, Level, Node, Operator, Profiles
 from .errors import CliError, NotFoundError, RefusedError
 from .kube import CORE, Cluster, Object
 
@@ -133,6 +139,8 @@ def _node(item: Mapping[str, Any]) -> Node:
             for label, value in labels.items()
             if label.startswith(QEMU_PREFIX) and value == "true"
         ),
+        app_armor=labels.get(APP_ARMOR_LABEL) == "true",
+        profiles=_profiles(labels),
     )
 
 
@@ -145,6 +153,12 @@ def _exists(cluster: Cluster) -> bool:
     except RefusedError:
         return True
     return True
+
+
+def _profiles(labels: Mapping[str, str]) -> Profiles:
+    if labels.get(APP_ARMOR_PROFILE_LABEL) == PROFILE_VERSION:
+        return Profiles.BOTH
+    return Profiles.SECCOMP if labels.get(PROFILE_LABEL) == PROFILE_VERSION else Profiles.NONE
 
 
 def _enforced(cluster: Cluster) -> str | None:

@@ -359,7 +359,14 @@ def queued(pod: Pod) -> str:
 def _request(build: MultiArchBuild, builder: Builder, policy: Policy) -> PlacementRequest:
     namespace = build.metadata.namespace
     forced = policy.builder_nodes(namespace)
-    return placement_request(build.spec.scheduling, builder.platforms, builder.names, namespace, forced)
+    return placement_request(
+        build.spec.scheduling,
+        builder.platforms,
+        builder.names,
+        namespace,
+        forced,
+        app_armor=policy.rootless.takes_app_armor,
+    )
 
 
 def _choose(context: Context, run: RunStatus, builder: Builder, dequeued_at: datetime | None = None) -> Choice:

@@ -3,11 +3,11 @@
 Native first; QEMU never silently.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from multiarchbuild.api.nodes import qemu_label
+from multiarchbuild.api.nodes import APP_ARMOR_PROFILE_LABEL, PROFILE_LABEL, PROFILE_VERSION, qemu_label
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.scheduling import Affinity, NodeRequirement, Scheduling, Strategy, Toleration
@@ -39,6 +39,8 @@ class PlacementRequest:
     """Of the build: the policy may allow QEMU in some only."""
     forced: Mapping[str, str] = field(default_factory=dict)
     """Labels among those of node_selector that the policy demands."""
+    app_armor: bool = False
+    """Whether a node that has both profiles serves as well as one that needs the seccomp profile alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def placement_request(
     names: tuple[str, ...],
     namespace: str = "",
     forced: Nodes | None = None,
+    *,
+    app_armor: bool = False,
 ) -> PlacementRequest:
     """Return what the builder of `platforms`, written as `names` in spec, asks of its node, or the policy for it."""
     override = next((entry for entry in scheduling.overrides if len(names) == 1 and entry.platform == names[0]), None)
@@ -70,6 +74,7 @@ def placement_request(
         override.affinity if override and override.affinity else scheduling.affinity,
         namespace,
         forced.node_selector,
+        app_armor,
     )
 
 
@@ -144,13 +149,14 @@ def _auto(
 
 def _cross(request: PlacementRequest, nodes: Sequence[Node]) -> Choice:
     anywhere = _placement(request, Mode.CROSS, {})
-    if _first_fitting((anywhere,), request, nodes) is None:
+    fitting = _first_fitting((anywhere,), request, nodes)
+    if fitting is None:
         return Choice(
             anywhere,
             Reason.NO_BUILDER,
             "no Ready, schedulable Linux node fits nodeSelector, tolerations and affinity: add one or relax them",
         )
-    return Choice(anywhere, Reason.PENDING, _STARTING)
+    return Choice(fitting, Reason.PENDING, _STARTING)
 
 
 def _native_placements(request: PlacementRequest) -> tuple[Placement, ...]:
@@ -198,8 +204,22 @@ def _possible(options: Sequence[Placement], request: PlacementRequest) -> tuple[
 
 
 def _first_fitting(options: Sequence[Placement], request: PlacementRequest, nodes: Sequence[Node]) -> Placement | None:
-    possible = _possible(options, request)
-    return next((each for each in possible if any(fits(node, each, request) for node in nodes)), None)
+    ways = (way for option in _possible(options, request) for way in _confined(option, request))
+    return next((way for way in ways if any(fits(node, way, request) for node in nodes)), None)
+
+
+def _confined(placement: Placement, request: PlacementRequest) -> Iterator[Placement]:
+    """Yield how its builder may be confined, the stricter first.
+
+    A pod that names an AppArmor profile is refused by a node without AppArmor. One that names none gets that of the
+    runtime on a node with AppArmor, which forbids mounts.
+    """
+    if request.app_armor:
+        labels = {key: value for key, value in placement.node_selector if key != PROFILE_LABEL}
+        labels[APP_ARMOR_PROFILE_LABEL] = PROFILE_VERSION
+        slug = "-".join(filter(None, (placement.slug, "apparmor")))
+        yield replace(placement, node_selector=tuple(sorted(labels.items())), slug=slug)
+    yield placement
 
 
 def fits(node: Node, placement: Placement, request: PlacementRequest) -> bool:
@@ -268,6 +288,7 @@ def _missing(request: PlacementRequest) -> str:
     where = _labels(_likeliest(request), request)
     if request.forced:
         policy = ", ".join(f"{key}={value}" for key, value in request.forced.items())
+        policy += f" or {APP_ARMOR_PROFILE_LABEL}={PROFILE_VERSION}" if request.app_armor else ""
         where += f", and with {policy} as the operator's policy demands,"
     return f"no Ready, schedulable node with {where}" + (" fits nodeSelector and affinity" if narrowed else "")
 

@@ -94,7 +94,13 @@ class RootlessPolicy(Model):
     profile: Profile = Profile.UNCONFINED
     """`Localhost` for the profile that the chart lays down on nodes; builds wait for a node that has it."""
     app_armor_profile: Annotated[str, Field(max_length=253, pattern=r"^[!-~]*$")] = ""
-    """With `Localhost`, name of an AppArmor profile that all nodes have loaded; empty where they have no AppArmor."""
+    """With `Localhost`, name of an AppArmor profile that all nodes have loaded; empty for the one that the chart loads
+    (`profile.appArmor`), on nodes whose label says that they have it."""
+
+    @property
+    def takes_app_armor(self) -> bool:
+        """Whether a builder gets the AppArmor profile of the chart on nodes that have it."""
+        return self.profile is Profile.LOCALHOST and not self.app_armor_profile
 
     @model_validator(mode="after")
     def _app_armor_is_used(self) -> Self:

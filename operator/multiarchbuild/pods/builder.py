@@ -1,6 +1,6 @@
 """The buildkitd beside a build step: a native sidecar.
 
-What Rootless needs beyond Pod Security `restricted`: no seccomp and no AppArmor profile, or the one that the chart
+What Rootless needs beyond Pod Security `restricted`: no seccomp and no AppArmor profile, or those that the chart
 lays down (BuildKit makes user and mount namespaces for the RUNs), and privilege escalation (newuidmap has file
 capabilities). It stays user 1000 on the node.
 
@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from multiarchbuild.api import mounts
-from multiarchbuild.api.nodes import PROFILE_FILE
+from multiarchbuild.api.nodes import APP_ARMOR_PROFILE, APP_ARMOR_PROFILE_LABEL, PROFILE_FILE, PROFILE_VERSION
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.scheduling import Resources
+from multiarchbuild.plan.actions import Placement
 from multiarchbuild.plan.children import BUILDKITD_CONTAINER, STATE_VOLUME
 from multiarchbuild.plan.policy import Isolation, Policy, Profile, RootlessPolicy
 
@@ -116,9 +117,24 @@ def registry_bundles(policy: Policy) -> dict[str, str]:
 
 
 def container(
-    policy: Policy, resources: Resources, own: list[Volume], socket: Volume, *, kept: bool = False
+    policy: Policy,
+    resources: Resources,
+    own: list[Volume],
+    socket: Volume,
+    *,
+    kept: bool = False,
+    app_armor: str = "",
 ) -> dict[str, Any]:
-    """Return the sidecar; it has no probe, since the step itself waits for the socket. `kept`: for several builds."""
+    """Return the sidecar; it has no probe, since the step itself waits for the socket.
+
+    Args:
+        policy: The operator's.
+        resources: Of the container.
+        own: Volumes that nothing else mounts.
+        socket: The volume with the socket.
+        kept: Whether it is for several builds.
+        app_armor: Name of its AppArmor profile; empty where it names none.
+    """
     rootless = _rootless(policy)
     arguments = ["--config", f"{_CONFIG}/{mounts.BUILDKITD_FILE}", "--addr", mounts.BUILDKIT_ADDRESS]
     # The socket must be open to the step, which is never root.
@@ -134,7 +150,7 @@ def container(
         "resources": resources.model_dump(by_alias=True, exclude_defaults=True),
         # When it does not start, the pod's status says why.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": _unprivileged(policy.rootless)
+        "securityContext": _unprivileged(policy.rootless, app_armor)
         if rootless
         else {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
         "volumeMounts": [volume.mount for volume in (*own, socket)],
@@ -182,13 +198,19 @@ def _rootless(policy: Policy) -> bool:
     return policy.isolation is Isolation.ROOTLESS
 
 
-def _unprivileged(rootless: RootlessPolicy) -> dict[str, Any]:
+def app_armor_profile(policy: Policy, placement: Placement) -> str:
+    """Return the AppArmor profile of a builder that goes there; empty where it names none."""
+    loaded = (APP_ARMOR_PROFILE_LABEL, PROFILE_VERSION) in placement.node_selector
+    return APP_ARMOR_PROFILE if loaded else policy.rootless.app_armor_profile
+
+
+def _unprivileged(rootless: RootlessPolicy, app_armor: str) -> dict[str, Any]:
     own: dict[str, Any] = {"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": True}
     if rootless.profile is Profile.UNCONFINED:
         return {**own, "seccompProfile": {"type": "Unconfined"}, "appArmorProfile": {"type": "Unconfined"}}
     own["seccompProfile"] = {"type": "Localhost", "localhostProfile": PROFILE_FILE}
-    if rootless.app_armor_profile:
-        own["appArmorProfile"] = {"type": "Localhost", "localhostProfile": rootless.app_armor_profile}
+    if app_armor:
+        own["appArmorProfile"] = {"type": "Localhost", "localhostProfile": app_armor}
     return own
 
 

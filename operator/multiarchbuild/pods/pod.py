@@ -178,7 +178,9 @@ def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dic
     pod = _spec(action, build, policy, Role.BUILD, ["build", *arguments], mounted)
     pod["volumes"] += [volume.volume for volume in own]
     first = builder.owner(policy, resources, own) if action.claim else []
-    pod["initContainers"] = [*first, builder.container(policy, resources, own, socket, kept=bool(action.keep))]
+    profile = builder.app_armor_profile(policy, action.placement)
+    buildkitd = builder.container(policy, resources, own, socket, kept=bool(action.keep), app_armor=profile)
+    pod["initContainers"] = [*first, buildkitd]
     pod |= _scheduling(action, build, policy)
     if action.keep:
         pod["activeDeadlineSeconds"] = action.keep.life

@@ -1,9 +1,10 @@
-"""What runs in the optional DaemonSet that gives nodes the seccomp profile of rootless builders.
+"""What runs in the optional DaemonSets that give nodes the profiles of rootless builders.
 
-    lay      root, with the kubelet's folder of profiles: writes the profile there, and again when it has changed
-    label    runs with that profile and no rights: makes a user namespace, and labels its node by the outcome
+    lay      root, with the kubelet's folder of profiles: writes the seccomp profile, and again when it has changed
+    load     root with CAP_MAC_ADMIN, on nodes with AppArmor: loads the AppArmor profile, and again when it is gone
+    label    runs with the profiles and no rights: makes a user namespace, and labels its node by the outcome
 
-Pods that use it are admitted in namespaces that enforce Pod Security `baseline`.
+Pods that use them are admitted in namespaces that enforce Pod Security `baseline`.
 """
 
 import argparse
@@ -28,18 +29,24 @@ def main(argv: Sequence[str]) -> int:
         from .lay import lay  # noqa: PLC0415
 
         return lay(arguments.folder, arguments.every, stop)
+    if arguments.command == "load":
+        from .load import load  # noqa: PLC0415
+
+        return load(arguments.every, stop)
     from .label import label  # noqa: PLC0415
 
-    return label(arguments.node, arguments.every, stop)
+    return label(arguments.node, arguments.every, stop, app_armor=arguments.app_armor)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="multiarchbuild profile", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    lay = commands.add_parser("lay", help="write the profile")
+    lay = commands.add_parser("lay", help="write the seccomp profile")
     lay.add_argument("--folder", required=True, type=Path, help="the kubelet's folder of seccomp profiles")
+    load = commands.add_parser("load", help="load the AppArmor profile")
     label = commands.add_parser("label", help="verify, and label the node")
     label.add_argument("--node", required=True, help="name of the node")
-    for command in (lay, label):
+    label.add_argument("--app-armor", action="store_true", help="with both profiles")
+    for command in (lay, load, label):
         command.add_argument("--every", type=float, default=30, metavar="SECONDS", help="between two verifications")
     return parser

@@ -11,7 +11,14 @@ from pydantic import BaseModel
 from hack import chart_readme
 from multiarchbuild import __version__
 from multiarchbuild.api.identity import Aws, Azure, Google, Identities
-from multiarchbuild.api.nodes import PROFILE_FILE, PROFILE_LABEL, PROFILE_VERSION
+from multiarchbuild.api.nodes import (
+    APP_ARMOR_LABEL,
+    APP_ARMOR_PROFILE,
+    APP_ARMOR_PROFILE_LABEL,
+    PROFILE_FILE,
+    PROFILE_LABEL,
+    PROFILE_VERSION,
+)
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Mode, Result
 from multiarchbuild.controller.metrics import Metrics
@@ -191,6 +198,9 @@ def test_every_alert_says_what_it_is_and_what_to_do() -> None:
 def test_the_chart_and_the_operator_know_one_profile() -> None:
     helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
     assert f'{{{{- define "multiarchbuild.profileVersion" -}}}}\n{PROFILE_VERSION}\n' in helpers
-    template = (CHART / "templates" / "profile.yaml").read_text(encoding="utf-8")
-    assert f"'{PROFILE_LABEL}'" in template
-    assert f'"{PROFILE_FILE.replace(PROFILE_VERSION, "%s")}"' in template
+    folder = CHART / "templates"
+    templates = "".join((folder / name).read_text(encoding="utf-8") for name in ("profile.yaml", "_profile.tpl"))
+    for label in (PROFILE_LABEL, APP_ARMOR_PROFILE_LABEL, APP_ARMOR_LABEL):
+        assert f"'{label}'" in templates
+    for name in (PROFILE_FILE, APP_ARMOR_PROFILE):
+        assert f'"{name.replace(PROFILE_VERSION, "%s")}"' in templates

@@ -7,7 +7,7 @@ import pytest
 
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.cli import checks
-from multiarchbuild.cli.checks import Check, Facts, Level, Node, Operator
+from multiarchbuild.cli.checks import Check, Facts, Level, Node, Operator, Profiles
 
 AMD64, ARM64 = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 GOOD = Facts(
@@ -111,3 +111,27 @@ def test_nodes_that_are_known_to_refuse_user_namespaces(system: str, kernel: str
     assert remedy in found.remedy
     (tried,) = checks.user_namespaces(replace(GOOD, nodes=(node,)))
     assert tried.level is Level.OK, "what a pod has tried counts more"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found"),
+    [
+        ((Node("one", "amd64"),), []),
+        (
+            (Node("a", "amd64", app_armor=True, profiles=Profiles.BOTH), Node("b", "arm64", profiles=Profiles.SECCOMP)),
+            [(Level.OK, "seccomp and AppArmor on a", ""), (Level.OK, "seccomp on b", "")],
+        ),
+        (
+            (Node("one", "amd64", app_armor=True), Node("two", "amd64", app_armor=True)),
+            [(Level.WARNING, "2 nodes with AppArmor, which refuses builders", "profile.appArmor")],
+        ),
+        (
+            (Node("one", "amd64", profiles=Profiles.SECCOMP), Node("two", "amd64"), Node("x", "amd64", ready=False)),
+            [(Level.OK, "seccomp on one", ""), (Level.WARNING, "two without the seccomp profile", "container `label`")],
+        ),
+    ],
+)
+def test_which_nodes_have_the_profiles(nodes: tuple[Node, ...], found: list[tuple[Level, str, str]]) -> None:
+    findings = list(checks.profiles(replace(GOOD, nodes=nodes)))
+    assert [(each.level, each.message) for each in findings] == [(level, message) for level, message, _ in found]
+    assert all(words in each.remedy for each, (_, _, words) in zip(findings, found, strict=True))

@@ -31,11 +31,17 @@ def placed(
     **scheduling: Any,
 ) -> Choice:
     """Return where the builder of `platforms` goes after it has waited for so long."""
-    names = platforms or (ARM64,)
+    names, own = platforms or (ARM64,), Policy.model_validate(policy or {})
     return choose(
-        placement_request(Scheduling.model_validate(scheduling), tuple(map(Platform.parse, names)), names),
+        placement_request(
+            Scheduling.model_validate(scheduling),
+            tuple(map(Platform.parse, names)),
+            names,
+            forced=own.builder_nodes(""),
+            app_armor=own.rootless.takes_app_armor,
+        ),
         nodes,
-        Policy.model_validate(policy or {}),
+        own,
         native_deadline=START + WAIT,
         now=START + waited,
     )
@@ -231,6 +237,61 @@ def test_every_platform_has_a_native_node_and_a_qemu(platform: str) -> None:
 )
 def test_of_several_kinds_of_native_nodes_the_likeliest_is_taken(nodes: Sequence[Node], first: str) -> None:
     assert labels(placed(nodes, "linux/arm/v7", strategy="Native"))["kubernetes.io/arch"] == first
+
+
+LOCALHOST = {"rootless": {"profile": "Localhost"}}
+NAMED = {"rootless": {"profile": "Localhost", "appArmorProfile": "our-own"}}
+SECCOMP, BOTH_PROFILES = {"multiarch.build/rootless-profile": "1"}, {"multiarch.build/rootless-apparmor": "1"}
+PLAIN, STRICT = node("arm64", name="plain", labels=SECCOMP), node("arm64", name="strict", labels=BOTH_PROFILES)
+CONFINED: dict[str, tuple[Mapping[str, Any], Sequence[Node], Reason, dict[str, str], str]] = {
+    "unconfined, no profile": ({}, (STRICT,), Reason.PENDING, {}, ""),
+    "the seccomp profile": (LOCALHOST, (PLAIN,), Reason.PENDING, SECCOMP, ""),
+    "both profiles": (LOCALHOST, (STRICT,), Reason.PENDING, BOTH_PROFILES, "apparmor"),
+    "rather both": (LOCALHOST, (PLAIN, STRICT), Reason.PENDING, BOTH_PROFILES, "apparmor"),
+    "both, where the node is not ready": (
+        LOCALHOST,
+        (PLAIN, node("arm64", name="away", labels=BOTH_PROFILES, ready=False)),
+        Reason.PENDING,
+        SECCOMP,
+        "",
+    ),
+    "neither": (LOCALHOST, BOTH, Reason.NO_BUILDER, SECCOMP, ""),
+    "both of an older version": (
+        LOCALHOST,
+        (node("arm64", labels={"multiarch.build/rootless-apparmor": "0"}),),
+        Reason.NO_BUILDER,
+        SECCOMP,
+        "",
+    ),
+    "one that the policy names is not that of the chart": (NAMED, (STRICT,), Reason.NO_BUILDER, SECCOMP, ""),
+    "one that the policy names": (NAMED, (PLAIN, STRICT), Reason.PENDING, SECCOMP, ""),
+}
+
+
+@pytest.mark.parametrize(("policy", "nodes", "reason", "wanted", "slug"), CONFINED.values(), ids=CONFINED)
+@pytest.mark.parametrize("strategy", ["Native", "Cross"])
+def test_a_builder_goes_where_its_profiles_are(
+    policy: Mapping[str, Any],
+    nodes: Sequence[Node],
+    reason: Reason,
+    wanted: dict[str, str],
+    slug: str,
+    strategy: str,
+) -> None:
+    choice = placed(nodes, policy=policy, strategy=strategy)
+    found = labels(choice)
+    found.pop("kubernetes.io/arch", None)
+    assert (choice.reason, found, choice.placement.slug) == (reason, wanted, slug)
+
+
+def test_each_platform_has_the_profiles_of_its_nodes() -> None:
+    nodes = (node("amd64", labels=BOTH_PROFILES), PLAIN)
+    assert [placed(nodes, platform, policy=LOCALHOST).placement.slug for platform in (AMD64, ARM64)] == ["apparmor", ""]
+
+
+def test_emulation_is_confined_likewise_and_told_apart() -> None:
+    emulating = node("amd64", labels={**BOTH_PROFILES, "multiarch.build/qemu-arm64": "true"})
+    assert placed((emulating,), policy=LOCALHOST, strategy="Emulated").placement.slug == "qemu-apparmor"
 
 
 TAINT = ("dedicated", "builds", "NoSchedule")

@@ -9,6 +9,7 @@ import pytest
 
 from multiarchbuild.api import mounts
 from multiarchbuild.api.inputs import Inputs
+from multiarchbuild.api.nodes import APP_ARMOR_PROFILE, APP_ARMOR_PROFILE_LABEL, PROFILE_VERSION
 from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Pushed, PushedImage, Source
@@ -236,6 +237,31 @@ def test_rootless_buildkitd_is_not_privileged_and_not_root() -> None:
     context = daemon(render(start(), resource(), policy()))["securityContext"]
     assert context["runAsNonRoot"] is True
     assert "privileged" not in context
+
+
+LOADED = Placement(Mode.NATIVE, ((APP_ARMOR_PROFILE_LABEL, PROFILE_VERSION),), "apparmor")
+
+
+@pytest.mark.parametrize(
+    ("rootless", "placement", "profile"),
+    [
+        ({}, None, {"type": "Unconfined"}),
+        ({"profile": "Localhost"}, None, None),
+        ({"profile": "Localhost"}, LOADED, {"type": "Localhost", "localhostProfile": APP_ARMOR_PROFILE}),
+        (
+            {"profile": "Localhost", "appArmorProfile": "our-own"},
+            None,
+            {"type": "Localhost", "localhostProfile": "our-own"},
+        ),
+    ],
+)
+def test_a_builder_names_the_app_armor_profile_of_the_node_that_it_goes_to(
+    rootless: dict[str, str], placement: Placement | None, profile: dict[str, str] | None
+) -> None:
+    action = start(placement=placement) if placement else start()
+    pod = render(action, resource(), policy(rootless=rootless))
+    assert daemon(pod)["securityContext"].get("appArmorProfile") == profile
+    assert "appArmorProfile" not in step(pod)["securityContext"], "the step makes do with what the runtime gives it"
 
 
 def test_privileged_buildkitd_opens_its_socket_to_the_step() -> None:

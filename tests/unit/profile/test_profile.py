@@ -1,4 +1,4 @@
-"""The seccomp profile of rootless builders: what it allows, how it is laid down, what a node is labelled."""
+"""The profiles of rootless builders: what they allow, how nodes get them, what a node is labelled."""
 
 import hashlib
 import json
@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from multiarchbuild.api.nodes import PROFILE_VERSION
+from multiarchbuild.api.nodes import (
+    APP_ARMOR_LABEL,
+    APP_ARMOR_PROFILE,
+    APP_ARMOR_PROFILE_LABEL,
+    PROFILE_LABEL,
+    PROFILE_VERSION,
+)
+from multiarchbuild.profile import apparmor, label
 from multiarchbuild.profile.lay import write
+from multiarchbuild.profile.load import is_loaded
 from multiarchbuild.profile.probe import failure
 from multiarchbuild.profile.seccomp import ARCHITECTURES, NEEDED, profile, text
 
@@ -32,8 +40,9 @@ def test_it_allows_what_builders_need_and_no_more() -> None:
 
 
 def test_another_profile_is_another_version() -> None:
-    known = hashlib.sha256("".join(map(text, sorted(ARCHITECTURES))).encode()).hexdigest()[:16]
-    assert {known: PROFILE_VERSION} == {"ddaf30213fcaf2ef": "1"}, (
+    profiles = "".join((*map(text, sorted(ARCHITECTURES)), apparmor.text()))
+    known = hashlib.sha256(profiles.encode()).hexdigest()[:16]
+    assert {known: PROFILE_VERSION} == {"cf6e70fe9d21c5a8": "1"}, (
         "raise PROFILE_VERSION, and the chart's profileVersion"
     )
 
@@ -57,3 +66,78 @@ def test_it_is_written_when_it_is_missing_or_another(tmp_path: Path) -> None:
 def test_the_proof_is_given_or_says_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "operator")
     assert failure() == ""
+
+
+def test_a_builder_gets_what_containers_do_not_and_nothing_over_the_kernel() -> None:
+    rules = {line.strip() for line in apparmor.text().splitlines()}
+    assert {"userns,", "mount,", "umount,", "pivot_root,"} <= rules
+    assert {"deny capability mac_admin,", "deny capability mac_override,", "deny capability sys_module,"} <= rules
+    assert not any(rule.startswith(("change_profile", "dbus", "unix", "all,")) for rule in rules)
+    assert "@" not in apparmor.text()
+
+
+@pytest.mark.parametrize(
+    ("profiles", "loaded"),
+    [
+        (f"docker-default (enforce)\n{APP_ARMOR_PROFILE} (enforce)\n", True),
+        (f"{APP_ARMOR_PROFILE} (complain)\n", False),
+        (f"{APP_ARMOR_PROFILE}-other (enforce)\n", False),
+        ("", False),
+    ],
+)
+def test_a_profile_that_the_kernel_does_not_enforce_is_loaded_again(profiles: str, *, loaded: bool) -> None:
+    assert is_loaded(profiles) is loaded
+
+
+@pytest.mark.parametrize(
+    ("current", "said"),
+    [
+        (f"{APP_ARMOR_PROFILE} (enforce)\n", ""),
+        (f"{APP_ARMOR_PROFILE} (complain)\n", "(complain), and not with"),
+        ("cri-containerd.apparmor.d (enforce)\n", "with cri-containerd.apparmor.d (enforce)"),
+        ("unconfined\n", "with unconfined"),
+        (None, "with no AppArmor profile"),
+    ],
+)
+def test_a_runtime_that_uses_another_profile_is_noticed(tmp_path: Path, current: str | None, said: str) -> None:
+    path = tmp_path / "current"
+    if current is not None:
+        path.write_text(current, encoding="utf-8")
+    why = apparmor.not_confined((tmp_path / "missing", path))
+    assert (why == "") is (said == "")
+    assert said in why
+
+
+@pytest.mark.parametrize(("content", "enabled"), [("Y\n", True), ("N\n", False), (None, False)])
+def test_a_kernel_with_app_armor_is_known_by_its_module(tmp_path: Path, content: str | None, *, enabled: bool) -> None:
+    path = tmp_path / "enabled"
+    if content is not None:
+        path.write_text(content, encoding="ascii")
+    assert apparmor.is_enabled(path) is enabled
+
+
+@pytest.mark.parametrize(
+    ("refused", "enabled", "labels", "hint"),
+    [
+        ("", False, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
+        ("", True, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true"}, False),
+        ("no mounts", True, {PROFILE_LABEL: None, APP_ARMOR_LABEL: "true"}, True),
+        ("no mounts", False, {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
+    ],
+)
+def test_labels_of_a_node_by_what_was_tried(
+    monkeypatch: pytest.MonkeyPatch, refused: str, labels: dict[str, str | None], *, enabled: bool, hint: bool
+) -> None:
+    monkeypatch.setattr(label, "failure", lambda: refused)
+    monkeypatch.setattr(apparmor, "is_enabled", lambda: enabled)
+    found, wrong = label.with_seccomp()
+    assert found == labels
+    assert ("profile.appArmor" in wrong, wrong.startswith(refused)) == (hint, True)
+
+
+@pytest.mark.parametrize(("confined", "refused"), [("", ""), ("another profile", ""), ("", "no mounts")])
+def test_both_profiles_are_proved_together(monkeypatch: pytest.MonkeyPatch, confined: str, refused: str) -> None:
+    monkeypatch.setattr(label, "failure", lambda: refused)
+    monkeypatch.setattr(apparmor, "not_confined", lambda: confined)
+    wrong = confined or refused
+    assert label.with_both() == ({APP_ARMOR_PROFILE_LABEL: None if wrong else PROFILE_VERSION}, wrong)

@@ -1,0 +1,42 @@
+"""The AppArmor profile of rootless builders, and what a process can know of AppArmor on its node.
+
+Source: https://gitlab.com/apparmor/apparmor/-/wikis/AppArmor_Core_Policy_Reference
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from multiarchbuild.api.nodes import APP_ARMOR_PROFILE
+
+ENABLED: Final = Path("/sys/module/apparmor/parameters/enabled")
+LOADED: Final = Path("/sys/kernel/security/apparmor/profiles")
+_CURRENT: Final = (Path("/proc/self/attr/apparmor/current"), Path("/proc/self/attr/current"))
+"""Of a kernel with several security modules that label processes, and of one before Linux 5.1."""
+
+
+def text() -> str:
+    """Return the profile."""
+    return files(__package__).joinpath("apparmor.profile").read_text(encoding="ascii").replace("@@", APP_ARMOR_PROFILE)
+
+
+def is_enabled(path: Path = ENABLED) -> bool:
+    """Return whether the kernel has AppArmor, and uses it."""
+    try:
+        return path.read_text(encoding="ascii").startswith("Y")
+    except OSError:
+        return False
+
+
+def not_confined(paths: Sequence[Path] = _CURRENT) -> str:
+    """Return why this process does not have the profile; empty where it has."""
+    current = "no AppArmor profile"
+    for path in paths:
+        try:
+            current = path.read_text(encoding="utf-8").strip("\n\0")
+            break
+        except OSError:
+            continue
+    wanted = f"{APP_ARMOR_PROFILE} (enforce)"
+    return "" if current == wanted else f"the runtime started this container with {current}, and not with {wanted}"
