@@ -35,12 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     started = time.monotonic()
     try:
-        release = make(from_environment(unnamed=own_registry), arguments)
+        target = from_environment(unnamed=own_registry)
+        release = make(target, arguments)
     except (ReleaseError, CommandError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     print(f"==> {release.version} is in {release.registry} and {release.out} ({time.monotonic() - started:.0f} s)")
-    print(f"    helm install multiarchbuild oci://{release.charts}/multiarchbuild --version {release.version}")
+    plain = " --plain-http" if target.plain_http(release.registry) else ""
+    print(
+        f"    helm install multiarchbuild oci://{release.charts}/multiarchbuild --version {release.version}{plain} "
+        "--namespace multiarchbuild-system --create-namespace"
+    )
     return 0
 
 
