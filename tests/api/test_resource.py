@@ -46,6 +46,7 @@ FAILED = FailedAttempt(attempt=1, reason=Reason.BUILDER_LOST, message="Gone.", n
 STEP = StepStatus(
     pod="app-1-resolve-2",
     attempt=2,
+    reuse=BuilderUse.KEPT,
     reason=Reason.RETRYING,
     message="Once more.",
     finished_at=NOON,
@@ -116,6 +117,7 @@ STATUS = Status(
                 pod="app-1-amd64-2",
                 attempt=2,
                 failed_attempts=(FAILED,),
+                dequeued_at=NOON,
                 started_at=NOON,
                 finished_at=NOON,
                 digest=DIGEST,

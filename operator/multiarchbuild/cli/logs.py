@@ -68,7 +68,9 @@ def show(cluster: Cluster, arguments: argparse.Namespace) -> int:
         return 0
     # A kept builder that serves a later run by now has served this one before, perhaps.
     pods = [pod for pod, _ in pods_of(cluster, found, None) if wants(pod) and (pod.run_id == run or pod.handed)]
-    if arguments.run and not any(pod.run_id == run for pod in pods):
+    # All of them may serve another run by now.
+    known = {entry["id"] for entry in found.status.get("history", ())}
+    if not pods or (not any(pod.run_id == run for pod in pods) and run not in known):
         raise NotFoundError(f"there are no pods of run {run}: spec.history says how many runs are kept")
     for pod in pods:
         if pod.step_started_at is None:

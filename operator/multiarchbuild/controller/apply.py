@@ -232,7 +232,7 @@ class Applier:
             quota_of = meta.namespace if full else ""
             raise Rejected(action.name, self._refusals.refused(what, str(error), quota_of)) from error
         self._refusals.created(what)
-        self._views.stored(kind, {**manifest, "metadata": created["metadata"]})
+        self._views.created(kind, {**manifest, "metadata": created["metadata"]})
         _LOG.info("created", kind=kind.kind, child=action.name, run=action.run_id, **_platforms(action))
 
     async def _check_owner(self, kind: Kind, build: MultiArchBuild, name: str) -> None:

@@ -227,6 +227,14 @@ class Views:
 
     # What we did ourselves
 
+    def created(self, kind: Kind, manifest: Mapping[str, Any]) -> None:
+        """Take in a child as it was asked for, with the metadata that the API server answered with.
+
+        What admission has made of it the watch shows, at the same version: that replaces this.
+        """
+        version = int(manifest["metadata"]["resourceVersion"]) - 1
+        self.stored(kind, {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}})
+
     def stored(self, kind: Kind, manifest: Mapping[str, Any]) -> None:
         """Take in a child as the API server answered with it."""
         meta = manifest["metadata"]

@@ -133,9 +133,12 @@ def proceed(
 
 def _source_is_queued(context: Context, run: RunStatus) -> bool:
     """Return whether the pod that pins the source waits in somebody's queue, or will."""
-    if kept.QUEUE_LABEL in context.policy.pod_metadata.labels:
-        return True
-    return any(pod.gates for pod in context.pods_of(run.id, Role.RESOLVE))
+    return _queues_all(context) or any(pod.gates for pod in context.pods_of(run.id, Role.RESOLVE))
+
+
+def _queues_all(context: Context) -> bool:
+    """Return whether the policy puts all pods into a queue, that which pins the source as well."""
+    return kept.QUEUE_LABEL in context.policy.pod_metadata.labels
 
 
 def all_kept(context: Context, run: RunStatus) -> bool:
@@ -188,7 +191,9 @@ def _start(
     attempt: int,
     choice: Choice | None = None,
 ) -> BuildProgress:
-    choice = choice or _choose(context, run, builder)
+    if choice is None:
+        # The source may have been in the queue for longer than a native node is waited for.
+        choice = _choose(context, run, builder, context.now if attempt == 1 and _queues_all(context) else None)
     grant = claims.grant(context, run.id, builder.platforms, choice.placement, before)
     slug, way = builder_slug(builder.platforms), "-".join(filter(None, (choice.placement.slug, grant.slug)))
     child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, way, attempt))
@@ -303,8 +308,7 @@ def _without_node(
     if entry.reason is Reason.QUEUED:
         # No scheduler and no autoscaler has looked at it before: what waits for them begins to wait now.
         entry = _update(entry, dequeued_at=context.now)
-    # QEMU is for when no native node has come. Whoever asks for that has waited already.
-    choice = _choose(context, run, builder, entry.dequeued_at if pod.mode is Mode.NATIVE else None)
+    choice = _choose(context, run, builder, _waits_since(context, entry, pod))
     if choice.placement.slug != pod.placement:
         # QEMU has its turn, or nodes came and went: a pod that asks for those takes its place, in the same attempt.
         return _in_its_place(context, run, builder, entry, source, actions, choice)
@@ -332,6 +336,14 @@ def _without_node(
         return BuildProgress(failed, wake_at=attempts.next_due(context, failed))
     waiting = _update(entry, phase=Phase.PENDING, reason=reason, message=message)
     return BuildProgress(waiting, actions, wake_at=earliest(choice.wait_until, until, volume_until))
+
+
+def _waits_since(context: Context, entry: PlatformStatus, pod: Pod) -> datetime | None:
+    """Return since when `pod` waits for a native node, where that is not since its run has begun."""
+    if pod.mode is not Mode.NATIVE:
+        # QEMU is for when no native node has come. Whoever asks for that has waited already.
+        return None
+    return entry.dequeued_at or (pod.created_at if pod.attempt == 1 and _queues_all(context) else None)
 
 
 def _in_its_place(

@@ -124,7 +124,7 @@ def staying(
     """Return the names of the pods that stay, idle or about to be, as nothing speaks against it.
 
     A builder goes when its platform has another one, or none any more; the pod of the publish step when another has
-    published, or when no builder stays: it is worth less than they are.
+    published, when no builder stays, or when one is refused: it is worth less than they are.
     """
     if keep(build, policy) is None:
         return frozenset()
@@ -147,7 +147,9 @@ def staying(
     )
     stay = [pod for pod in fit if not replaced(pod)]
     goes_on = run is not None and run.result is None
-    builders = goes_on or any(pod.role is Role.BUILD for pod in stay)
+    # What a quota has no room for may be what that pod holds.
+    refused = goes_on and run is not None and any(entry.reason is Reason.POD_REJECTED for entry in run.platforms)
+    builders = not refused and (goes_on or any(pod.role is Role.BUILD for pod in stay))
     return frozenset(pod.name for pod in stay if pod.role is Role.BUILD or builders)
 
 

@@ -59,7 +59,9 @@ def _without_given_up(context: Context, step: StepStatus, pods: Sequence[Pod]) -
     """Return `step` and its pods without kept ones that are given up: the same attempt goes on in a new pod."""
     reasons = {pod.name: kept.given_up(pod, context.now, begun=_has_begun(pod, step)) for pod in pods}
     counting = tuple(pod for pod in pods if reasons[pod.name] is None)
-    going = step.reuse is BuilderUse.KEPT and step.finished_at is None and not attempts.awaits_retry(step)
+    # An older definition has no room for `reuse`: a pod that was handed the step says the same.
+    handed = step.reuse is BuilderUse.KEPT or any(pod.name == step.pod and pod.handed is not None for pod in pods)
+    going = handed and step.finished_at is None and not attempts.awaits_retry(step)
     if going and all(pod.name != step.pod for pod in counting):
         return StepStatus(reuse=reasons.get(step.pod or "") or BuilderUse.LOST), counting
     return step, counting
@@ -67,7 +69,7 @@ def _without_given_up(context: Context, step: StepStatus, pods: Sequence[Pod]) -
 
 def _has_begun(pod: Pod, step: StepStatus) -> bool:
     """Return whether status says that `pod` has begun with what it was handed: the log that tells it may be cut."""
-    return (step.pod, step.reuse) == (pod.name, BuilderUse.KEPT) and step.reason is not Reason.PENDING
+    return step.pod == pod.name and step.reason is not Reason.PENDING
 
 
 def _with_reuse(before: StepStatus, step: StepStatus, pods: Sequence[Pod]) -> StepStatus:
@@ -116,8 +118,13 @@ def proceed(context: Context, run: RunStatus) -> PublishProgress:
 
 
 def _keep(context: Context) -> Keep | None:
-    """Return how long the pod stays after a run: not at all where it has the signing key, which is in no idle pod."""
-    if context.template is None or context.build.spec.output.signing is not None:
+    """Return how long the pod stays after a run.
+
+    Not at all where it has the signing key, which is in no idle pod, nor where it deletes what has expired: it does so
+    once it has answered, and would not begin in time.
+    """
+    ends = context.build.spec.output.signing is not None or expiry.expires(context.build)
+    if context.template is None or ends:
         return None
     return kept.keep(context.build, context.policy)
 

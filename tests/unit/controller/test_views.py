@@ -55,10 +55,29 @@ def cluster() -> Cluster:
 
 
 def test_what_we_created_is_there_before_the_watch_shows_it_and_wakes_nobody(cluster: Cluster) -> None:
-    cluster.views.stored(PODS, cluster.pod)
+    cluster.views.created(PODS, cluster.pod)
     assert len(cluster.names()) == 1
-    cluster.views.pod_seen("ADDED", cluster.pod)
+    shown = copy.deepcopy(cluster.pod)
+    shown["status"] = {"phase": "Pending", "qosClass": "Burstable"}
+    cluster.views.pod_seen("ADDED", shown)
     assert cluster.woken == []
+
+
+def test_what_admission_has_made_of_it_is_seen_at_the_same_version(cluster: Cluster) -> None:
+    cluster.views.created(PODS, cluster.pod)
+    gated = copy.deepcopy(cluster.pod)
+    gated["spec"]["schedulingGates"] = [{"name": "example.com/quota"}]
+    cluster.views.pod_seen("ADDED", gated)
+    assert cluster.views.children_of(cluster.uid).pods[0].gates == ("example.com/quota",)
+    assert cluster.woken, "it waits for something else than was thought"
+
+
+def test_an_event_that_came_before_the_answer_stays(cluster: Cluster) -> None:
+    gated = copy.deepcopy(cluster.pod)
+    gated["spec"]["schedulingGates"] = [{"name": "example.com/quota"}]
+    cluster.views.pod_seen("ADDED", gated)
+    cluster.views.created(PODS, cluster.pod)
+    assert cluster.views.children_of(cluster.uid).pods[0].gates == ("example.com/quota",)
 
 
 def test_an_older_event_changes_nothing(cluster: Cluster) -> None:

@@ -149,3 +149,17 @@ def test_a_run_whose_pods_are_queued_elsewhere_has_its_turn() -> None:
     assert (seen.running, seen.waiting_since) == (True, None)
     assert world.decide().wake_after is not None
     assert timedelta() < (world.decide().wake_after or timedelta())
+
+
+def test_a_native_node_is_waited_for_from_when_a_builder_is_there_though_its_source_was_queued_for_longer() -> None:
+    resource = manifest(platforms=["linux/arm64"], source=GIT, scheduling={"nativeWait": "2m"})
+    world = World(resource, (node("amd64"),), Policy.model_validate(QUEUES))
+    world.settle()
+    gated(world, Role.RESOLVE)
+    world.advance(600)
+    world.settle()
+    let_go(world)
+    world.succeed(world.pod(Role.RESOLVE))
+    world.settle()
+    assert world.status.run
+    assert world.status.run.platforms[0].reason is Reason.WAITING_FOR_NATIVE_NODE

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from multiarchbuild.api.mounts import REQUEST_ANNOTATION
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.requests import PublishRequest
 from multiarchbuild.api.resource import CANCEL_ANNOTATION
-from multiarchbuild.api.status import BuilderUse, Result, RunStatus, StepStatus
+from multiarchbuild.api.status import BuilderUse, Result, RunStatus, Status, StepStatus
 from multiarchbuild.plan.actions import AnnotateBuilt, HandOver, StartPublish
 from multiarchbuild.plan.children import Pod, Role, pod_from
 from multiarchbuild.plan.kept import BEGIN
@@ -14,7 +16,8 @@ from multiarchbuild.plan.policy import KeptBuilders, Policy
 from tests.unit.plan.world import World, manifest
 
 KEPT = Policy(kept_builders=KeptBuilders(default="10m"))
-AMD64, ARM64 = "linux/amd64", "linux/arm64"
+AMD64 = "linux/amd64"
+EXPIRES = {"image": "registry.example.com/team-a/app", "tags": ["latest"], "expire": "720h"}
 
 
 def world(policy: Policy = KEPT, **fields: Any) -> World:
@@ -110,7 +113,7 @@ def test_it_is_asked_while_the_first_image_is_being_pushed_and_handed_what_was_b
 
 
 def test_what_it_is_asked_for_is_what_a_pod_of_its_own_would_be_told() -> None:
-    found = world(output={"image": "registry.example.com/team-a/app", "tags": ["latest"], "expire": "720h"})
+    found = world(output={"image": "registry.example.com/team-a/app", "tags": ["{run}"]})
     edited(found)
     answer(found, Role.BUILD)
     found.settle()
@@ -118,9 +121,41 @@ def test_what_it_is_asked_for_is_what_a_pod_of_its_own_would_be_told() -> None:
     asked = PublishRequest.model_validate_json(found.pods[pod.name]["metadata"]["annotations"][REQUEST_ANNOTATION])
     assert asked.inputs.run == run_of(found).id
     assert asked.inputs.spec.build.args == found.build.spec.build.args
-    assert asked.arguments[0] == "--tag=latest"
-    assert found.status.image is not None
-    assert f"--keep={found.status.image.digest}" in asked.arguments, "as of now, not as of when the pod was created"
+    assert asked.arguments == (f"--tag={run_of(found).id}",)
+
+
+@pytest.mark.parametrize("fields", [{"cache": {"expire": "720h"}}, {"output": EXPIRES}])
+def test_one_that_deletes_what_has_expired_does_not_stay(fields: dict[str, Any]) -> None:
+    """It has answered before it deletes, and would neither begin in time nor be read."""
+    found = world(**fields)
+    assert step(found).reuse is None
+    assert publishers(found) == []
+
+
+def test_it_gives_way_to_a_builder_that_a_quota_refuses() -> None:
+    found = world(platforms=[AMD64])
+    found.full = {"Pod"}
+    edited(found, scheduling={"resources": {"requests": {"cpu": "3"}}})
+    assert publishers(found) == []
+
+
+def test_a_definition_without_room_for_it_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = World.write
+
+    def pruned(self: World, status: Status) -> None:
+        write(self, status)
+        (self.resource["status"].get("run") or {}).get("publish", {}).pop("reuse", None)
+
+    monkeypatch.setattr(World, "write", pruned)
+    found = world(retries=0)
+    edited(found)
+    answer(found, Role.BUILD)
+    found.settle()
+    found.advance(BEGIN.total_seconds())
+    found.settle()
+    ran(found)
+    assert run_of(found).result is Result.SUCCEEDED
+    assert step(found).attempt == 1
 
 
 def test_one_that_does_not_begin_is_replaced_in_the_same_attempt() -> None:
