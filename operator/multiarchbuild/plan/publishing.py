@@ -112,8 +112,9 @@ def proceed(context: Context, run: RunStatus) -> PublishProgress:
     if pod is None or step.status.finished_at is not None:
         return PublishProgress(step.status, wake_at=step.wake_at)
     begins_until = kept.begins_until(pod, begun=_has_begun(pod, step.status))
-    hands_over = built is not None and not pod.built_annotation
-    actions = (AnnotateBuilt(pod.name, built, context.now),) if built is not None and hands_over else ()
+    actions: tuple[AnnotateBuilt, ...] = ()
+    if built is not None and not pod.built_annotation:
+        actions = (AnnotateBuilt(pod.name, built, context.now),)
     return PublishProgress(step.status, actions, earliest(step.wake_at, begins_until))
 
 

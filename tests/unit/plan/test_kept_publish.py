@@ -52,6 +52,14 @@ def edited(found: World, **fields: Any) -> None:
     found.settle()
 
 
+def asked(found: World) -> str:
+    """Edit what is built and have it built; return the name of the kept pod that is asked to publish it."""
+    edited(found)
+    answer(found, Role.BUILD)
+    found.settle()
+    return str(step(found).pod)
+
+
 def run_of(found: World) -> RunStatus:
     assert found.status.run is not None
     return found.status.run
@@ -99,11 +107,11 @@ def test_it_is_asked_while_the_first_image_is_being_pushed_and_handed_what_was_b
     found.settle()
     found.export(found.pod(platform=AMD64))
     found.settle()
-    (asked,) = publishers(found)
-    assert asked.run_id == run_of(found).id
-    assert asked.built_annotation == "", "not what was built for the run before"
-    assert asked.built_at is None
-    found.begin(found.pods[asked.name])
+    (early,) = publishers(found)
+    assert early.run_id == run_of(found).id
+    assert early.built_annotation == "", "not what was built for the run before"
+    assert early.built_at is None
+    found.begin(found.pods[early.name])
     answer(found, Role.BUILD)
     assert any(isinstance(action, AnnotateBuilt) for action in found.reconcile().before)
     (told,) = publishers(found)
@@ -118,10 +126,10 @@ def test_what_it_is_asked_for_is_what_a_pod_of_its_own_would_be_told() -> None:
     answer(found, Role.BUILD)
     found.settle()
     (pod,) = publishers(found)
-    asked = PublishRequest.model_validate_json(found.pods[pod.name]["metadata"]["annotations"][REQUEST_ANNOTATION])
-    assert asked.inputs.run == run_of(found).id
-    assert asked.inputs.spec.build.args == found.build.spec.build.args
-    assert asked.arguments == (f"--tag={run_of(found).id}",)
+    request = PublishRequest.model_validate_json(found.pods[pod.name]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    assert request.inputs.run == run_of(found).id
+    assert request.inputs.spec.build.args == found.build.spec.build.args
+    assert request.arguments == (f"--tag={run_of(found).id}",)
 
 
 @pytest.mark.parametrize("fields", [{"cache": {"expire": "720h"}}, {"output": EXPIRES}])
@@ -160,10 +168,7 @@ def test_a_definition_without_room_for_it_costs_no_attempt(monkeypatch: pytest.M
 
 def test_one_that_does_not_begin_is_replaced_in_the_same_attempt() -> None:
     found = world()
-    edited(found)
-    answer(found, Role.BUILD)
-    found.settle()
-    kept = step(found).pod
+    kept = asked(found)
     assert (step(found).reason, step(found).reuse) == (Reason.PENDING, BuilderUse.KEPT)
     found.advance(BEGIN.total_seconds())
     found.settle()
@@ -176,10 +181,7 @@ def test_one_that_does_not_begin_is_replaced_in_the_same_attempt() -> None:
 
 def test_one_that_has_begun_is_waited_for_by_an_operator_that_can_not_read_its_log() -> None:
     found = world()
-    edited(found)
-    answer(found, Role.BUILD)
-    found.settle()
-    found.begin(found.pods[str(step(found).pod)])
+    found.begin(found.pods[asked(found)])
     found.settle()
     assert step(found).reason is None
     found.follows_logs = False
@@ -191,10 +193,7 @@ def test_one_that_has_begun_is_waited_for_by_an_operator_that_can_not_read_its_l
 def test_one_that_is_lost_or_fails_for_its_registry_is_replaced_in_the_same_attempt() -> None:
     for fails in (False, True):
         found = world()
-        edited(found)
-        answer(found, Role.BUILD)
-        found.settle()
-        kept = str(step(found).pod)
+        kept = asked(found)
         found.begin(found.pods[kept])
         found.settle()
         if fails:
@@ -210,10 +209,7 @@ def test_one_that_is_lost_or_fails_for_its_registry_is_replaced_in_the_same_atte
 
 def test_one_that_was_given_up_and_has_published_counts() -> None:
     found = world()
-    edited(found)
-    answer(found, Role.BUILD)
-    found.settle()
-    kept = str(step(found).pod)
+    kept = asked(found)
     found.advance(BEGIN.total_seconds())
     found.reconcile(killed_after=2)
     found.begin(found.pods[kept])
