@@ -54,7 +54,7 @@ def test_kubectl_finds_the_plugin_and_completes_it(installed: Path, cluster: Clu
     path = f"{installed}:{kubectl.parent}:{os.environ['PATH']}"
     assert run(kubectl, "mab", "--version", PATH=path) == f"{__version__}\n"
     assert "exit codes:" in run(kubectl, "mab", "--help", PATH=path)
-    assert "status\tshow where a build stands" in run(kubectl, "__complete", "mab", "sta", PATH=path)
+    assert run(kubectl, "__complete", "mab", "sta", PATH=path).startswith("status\tshow ")
 
 
 @pytest.mark.parametrize("command", [("run", "--help"), ("step", "--help"), ("cli", "--help"), ("--version",)])
