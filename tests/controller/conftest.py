@@ -68,6 +68,9 @@ class Kubectl:
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
+    def annotate(self, kind: str, namespace: str, name: str, key: str, value: str) -> None:
+        self("annotate", kind, name, "-n", namespace, "--overwrite", f"{key}={value}")
+
 
 @pytest.fixture(scope="session")
 def kubeconfig(api_server: Path) -> Path:

@@ -18,6 +18,7 @@ from multiarchbuild.controller.kube import (
     Transient,
     load_configuration,
 )
+from multiarchbuild.plan.children import RUN_LABEL
 
 from .conftest import Kubectl, build
 
@@ -64,11 +65,23 @@ async def test_only_the_object_that_was_meant_is_deleted(kube: Kube, namespace: 
         await kube.delete(CONFIG_MAPS, namespace, "c", uid=made["metadata"]["uid"])
 
 
-async def test_an_annotation_leaves_the_others(kube: Kube, namespace: str) -> None:
-    await kube.create(CONFIG_MAPS, namespace, config_map("c"))
-    await kube.annotate(CONFIG_MAPS, namespace, "c", {"example.com/a": "1"})
-    made = await kube.annotate(CONFIG_MAPS, namespace, "c", {"example.com/b": '{"x": "ä"}'})
-    assert made["metadata"]["annotations"] == {"example.com/a": "1", "example.com/b": '{"x": "ä"}'}
+async def test_metadata_is_set_only_of_what_is_meant_and_leaves_the_rest(kube: Kube, namespace: str) -> None:
+    own, run = {"annotations": {"example.com/a": "1"}}, {"labels": {RUN_LABEL: "g1"}}
+    created = await kube.create(CONFIG_MAPS, namespace, config_map("c") | {"metadata": {"name": "c", **own, **run}})
+    uid = created["metadata"]["uid"]
+    changes = {"annotations": {"example.com/b": '{"x": "ä"}'}}
+
+    async def set_it(uid: str, has: dict[str, dict[str, str]]) -> dict[str, Any]:
+        return await kube.set_metadata(CONFIG_MAPS, namespace, "c", changes, uid=uid, has=has)
+
+    for other in {"labels": {RUN_LABEL: "g2"}}, {"labels": {"example.com/none": "g1"}}:
+        with pytest.raises(Invalid):
+            await set_it(uid, other)
+    with pytest.raises(Invalid):
+        await set_it("00000000-0000-0000-0000-000000000000", run)
+    assert (await kube.get(CONFIG_MAPS, namespace, "c"))["metadata"]["annotations"] == own["annotations"]
+    made = await set_it(uid, run)
+    assert made["metadata"]["annotations"] == own["annotations"] | changes["annotations"]
 
 
 async def test_what_can_never_be_created_is_invalid(kube: Kube, namespace: str) -> None:

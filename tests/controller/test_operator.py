@@ -98,7 +98,7 @@ async def test_nothing_new_is_nothing_written(
     version = (await kube.get(BUILDS, namespace, "app"))["metadata"]["resourceVersion"]
     for number in range(3):
         looks = running.metric("mab_reconcile_duration_seconds_count")
-        await kube.annotate(PODS, namespace, "app-g1", {SOURCE_ANNOTATION: str(number)})
+        kubectl.annotate("pod", namespace, "app-g1", SOURCE_ANNOTATION, str(number))
 
         async def looked(before: float = looks) -> bool:
             return running.metric("mab_reconcile_duration_seconds_count") > before
@@ -261,7 +261,7 @@ async def test_a_pod_that_pod_security_refuses_is_said_in_status(
     assert event["type"] == "Warning"
 
     kubectl("label", "namespace", namespace, "--overwrite", "pod-security.kubernetes.io/enforce=privileged")
-    await kube.annotate(BUILDS, namespace, "app", {REBUILD_ANNOTATION: "2026-01-31T12:00:00Z"})
+    kubectl.annotate("mab", namespace, "app", REBUILD_ANNOTATION, "2026-01-31T12:00:00Z")
     manifest = await ready(kube, namespace, reason="Building")
     assert not condition(manifest, "Stalled")
 
@@ -280,7 +280,7 @@ async def test_a_full_quota_is_waited_for(
     assert not condition(manifest, "Stalled")
 
     kubectl("delete", "quota", "full", "-n", namespace)
-    await kube.annotate(BUILDS, namespace, "app", {REBUILD_ANNOTATION: "2026-01-31T12:00:00Z"})
+    kubectl.annotate("mab", namespace, "app", REBUILD_ANNOTATION, "2026-01-31T12:00:00Z")
     await ready(kube, namespace, reason="Building")
 
 

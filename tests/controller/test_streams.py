@@ -95,6 +95,7 @@ class Place:
     """A namespace with builds."""
 
     kube: Kube
+    kubectl: Kubectl
     namespace: str
     proxy: Proxy
 
@@ -103,7 +104,8 @@ class Place:
             await self.kube.create(BUILDS, self.namespace, json.loads(build(self.namespace, name)))
 
     async def change(self, name: str) -> None:
-        await self.kube.annotate(BUILDS, self.namespace, name, {"example.com/changed": uuid.uuid4().hex})
+        change = "mab", self.namespace, name, "example.com/changed", uuid.uuid4().hex
+        await asyncio.to_thread(self.kubectl.annotate, *change)
 
     async def delete(self, name: str) -> None:
         uid = (await self.kube.get(BUILDS, self.namespace, name))["metadata"]["uid"]
@@ -156,9 +158,9 @@ async def proxy(kubeconfig: Path, kubectl: Kubectl) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-def place(proxy: Proxy, kube: Kube, namespace: str) -> Place:
+def place(proxy: Proxy, kube: Kube, kubectl: Kubectl, namespace: str) -> Place:
     """See the class."""
-    return Place(kube, namespace, proxy)
+    return Place(kube, kubectl, namespace, proxy)
 
 
 @pytest.fixture

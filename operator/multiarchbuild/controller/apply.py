@@ -28,7 +28,7 @@ from multiarchbuild.plan.actions import (
     StartPublish,
     StartResolve,
 )
-from multiarchbuild.plan.children import is_child
+from multiarchbuild.plan.children import RUN_LABEL, is_child
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.plan.resize import applies
 
@@ -62,6 +62,7 @@ Render = Callable[[Start | HandOver | KeepRecord, MultiArchBuild, Policy], dict[
 EVENT_NOTE: Final = 1024
 """Bytes of an Event's note (events.k8s.io/v1)."""
 _REMEMBERED: Final = 10_000
+_Metadata = Mapping[str, Mapping[str, str]]
 _EXCEEDED: Final = "exceeded quota"
 """Words of the admission plugin ResourceQuota."""
 
@@ -124,11 +125,8 @@ class Applier:
                 await self._mark_idle(namespace, action)
             case Resize():
                 await self._resize(build, action)
-            case AnnotateSource(pod=pod) | AnnotateBuilt(pod=pod):
-                try:
-                    self._views.stored(PODS, await self._kube.annotate(PODS, namespace, pod, action.annotations))
-                except NotFound:
-                    _LOG.info("pod is gone, nothing is handed to it", pod=pod)
+            case AnnotateSource() | AnnotateBuilt():
+                await self._annotate(namespace, action)
             case DeletePod() | DeleteConfigMap() | DeleteClaim():
                 await self._delete(_kind_of(action), build, action.name, action.uid)
 
@@ -147,15 +145,23 @@ class Applier:
         if error := await self._set(namespace, action, {"annotations": action.annotations}, idle=""):
             _LOG.info("the builder is not kept", pod=action.pod, error=str(error))
 
+    async def _annotate(self, namespace: str, action: AnnotateSource | AnnotateBuilt) -> None:
+        """A pod that is kept is of another run by and by: what is for this one must not reach that one."""
+        changes, own = {"annotations": action.annotations}, {"labels": {RUN_LABEL: action.run_id}}
+        try:
+            changed = await self._kube.set_metadata(PODS, namespace, action.pod, changes, uid=action.uid, has=own)
+        except NotFound:
+            _LOG.info("pod is gone, nothing is handed to it", pod=action.pod)
+        else:
+            self._views.stored(PODS, changed)
+
     async def _set(
-        self, namespace: str, action: HandOver | MarkIdle, changes: Mapping[str, Mapping[str, str]], *, idle: str
+        self, namespace: str, action: HandOver | MarkIdle, changes: _Metadata, *, idle: str
     ) -> KubeError | None:
         """Change a builder's labels and annotations as long as it is as idle as is thought; return what is against."""
-        must_have = {IDLE_ANNOTATION: idle}
+        has = {"annotations": {IDLE_ANNOTATION: idle}}
         try:
-            changed = await self._kube.set_metadata(
-                PODS, namespace, action.pod, changes, uid=action.uid, annotations=must_have
-            )
+            changed = await self._kube.set_metadata(PODS, namespace, action.pod, changes, uid=action.uid, has=has)
         except (NotFound, Invalid, Conflict, Forbidden) as error:
             return error
         self._views.stored(PODS, changed)

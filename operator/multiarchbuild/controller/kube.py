@@ -291,16 +291,6 @@ class Kube:
         }
         await self._request("DELETE", kind.path(namespace, name), body=options)
 
-    async def annotate(self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
-        """Set these annotations and leave the others (JSON merge patch); return the object."""
-        return await self._request(
-            "PATCH",
-            kind.path(namespace, name),
-            body={"metadata": {"annotations": dict(annotations)}},
-            query=[("fieldManager", FIELD_MANAGER)],
-            content_type="application/merge-patch+json",
-        )
-
     async def set_metadata(
         self,
         kind: Kind,
@@ -309,9 +299,9 @@ class Kube:
         changes: Mapping[str, Mapping[str, str]],
         *,
         uid: str,
-        annotations: Mapping[str, str],
+        has: Mapping[str, Mapping[str, str]],
     ) -> dict[str, Any]:
-        """Set labels and annotations (JSON patch) of the object with this uid, as long as it has `annotations`.
+        """Set labels and annotations (JSON patch) of the object with this uid, as long as it `has` others; return it.
 
         Args:
             kind: What it is.
@@ -319,13 +309,12 @@ class Kube:
             name: How it is called.
             changes: `labels` and `annotations` to set; the object must have some of either.
             uid: Which object of this name.
-            annotations: What it must have.
+            has: Likewise, what it must have.
 
         Raises:
             Invalid: It is another one, or does not have them.
         """
-        tests = {"/metadata/uid": uid, **{_pointer("annotations", key): each for key, each in annotations.items()}}
-        sets = {_pointer(part, key): each for part, pairs in changes.items() for key, each in pairs.items()}
+        tests, sets = {"/metadata/uid": uid, **_pointers(has)}, _pointers(changes)
         return await self._request(
             "PATCH",
             kind.path(namespace, name),
@@ -479,9 +468,13 @@ def items_of(page: Mapping[str, Any]) -> Objects:
     return page["items"] or []
 
 
-def _pointer(part: str, key: str) -> str:
-    """Return the JSON pointer (RFC 6901) to a label or an annotation."""
-    return f"/metadata/{part}/{key.replace('~', '~0').replace('/', '~1')}"
+def _pointers(metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the values of labels and annotations by JSON pointers to them (RFC 6901)."""
+    return {
+        f"/metadata/{part}/{key.replace('~', '~0').replace('/', '~1')}": value
+        for part, pairs in metadata.items()
+        for key, value in pairs.items()
+    }
 
 
 def _proxy(configuration: Configuration) -> str | None:

@@ -177,34 +177,43 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class AnnotateSource:
-    """Hand the resolved source to a build pod that was started early."""
+    """Hand the resolved source to a build pod that was started early, as long as it is of this run."""
 
     pod: str
+    uid: str
+    run_id: str
     source: Source
 
     @property
     def annotations(self) -> dict[str, str]:
         """What carries it."""
-        return {SOURCE_ANNOTATION: _json(self.source)}
+        return source_annotations(self.source)
+
+
+def source_annotations(source: Source) -> dict[str, str]:
+    """Return what carries it, in a pod that is made with it too."""
+    return {SOURCE_ANNOTATION: _json(source)}
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotateBuilt:
-    """Hand what was built to a publish pod that was started early."""
+    """Hand what was built to a publish pod that was started early, as long as it is of this run."""
 
     pod: str
+    uid: str
+    run_id: str
     built: Pushed
     now: datetime
 
     @property
     def annotations(self) -> dict[str, str]:
         """What carries it."""
-        return {**built_annotations(self.built), BUILT_AT_ANNOTATION: self.now.isoformat()}
+        return built_annotations(self.built, self.now)
 
 
-def built_annotations(built: Pushed) -> dict[str, str]:
-    """Return what carries it in a publish pod that is made with it."""
-    return {BUILT_ANNOTATION: _json(built)}
+def built_annotations(built: Pushed, at: datetime | None = None) -> dict[str, str]:
+    """Return what carries it; `at`: when the pod was told, None where it is made with it."""
+    return {BUILT_ANNOTATION: _json(built)} | ({BUILT_AT_ANNOTATION: at.isoformat()} if at else {})
 
 
 @dataclass(frozen=True, slots=True)

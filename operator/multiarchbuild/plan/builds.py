@@ -279,7 +279,7 @@ def _going(
 ) -> BuildProgress:
     actions: tuple[AnnotateSource, ...] = ()
     if source is not None and source != Source() and not pod.source_annotation:
-        actions = (AnnotateSource(pod.name, source),)
+        actions = (AnnotateSource(pod.name, pod.uid, run.id, source),)
     if (begins_until := kept.begins_until(pod, begun=_has_begun(pod, entry))) is not None:
         waiting = _update(entry, phase=Phase.PENDING, reason=Reason.PENDING, message=_HANDED_OVER)
         return BuildProgress(waiting, actions, wake_at=begins_until)

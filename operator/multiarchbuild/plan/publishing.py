@@ -114,7 +114,7 @@ def proceed(context: Context, run: RunStatus) -> PublishProgress:
     begins_until = kept.begins_until(pod, begun=_has_begun(pod, step.status))
     actions: tuple[AnnotateBuilt, ...] = ()
     if built is not None and not pod.built_annotation:
-        actions = (AnnotateBuilt(pod.name, built, context.now),)
+        actions = (AnnotateBuilt(pod.name, pod.uid, run.id, built, context.now),)
     return PublishProgress(step.status, actions, earliest(step.wake_at, begins_until))
 
 

@@ -15,11 +15,11 @@ from multiarchbuild.api.scheduling import Override, Resources, Toleration
 from multiarchbuild.plan import expiry
 from multiarchbuild.plan.actions import (
     UNDISTURBED,
-    AnnotateSource,
     StartBuild,
     StartPublish,
     StartResolve,
     built_annotations,
+    source_annotations,
 )
 from multiarchbuild.plan.children import (
     ATTEMPT_LABEL,
@@ -197,7 +197,7 @@ def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dic
     if action.placement.slug:
         annotations[PLACEMENT_ANNOTATION] = action.placement.slug
     if action.source:
-        annotations |= AnnotateSource(action.name, action.source).annotations
+        annotations |= source_annotations(action.source)
     return _pod(action, build, policy, Role.BUILD, pod, annotations, given.labels)
 
 

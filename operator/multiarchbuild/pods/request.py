@@ -11,11 +11,11 @@ from multiarchbuild.api.requests import BuildRequest, PublishRequest
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.plan.actions import (
     UNDISTURBED,
-    AnnotateBuilt,
-    AnnotateSource,
     HandOver,
     StartBuild,
     StartPublish,
+    built_annotations,
+    source_annotations,
 )
 from multiarchbuild.plan.children import ATTEMPT_LABEL, RUN_LABEL, TAGS_ANNOTATION
 from multiarchbuild.plan.policy import Policy
@@ -49,7 +49,7 @@ def _build(action: HandOver, wanted: StartBuild, build: MultiArchBuild, policy: 
         contents=contents,
         last=action.last,
     )
-    source = AnnotateSource(action.pod, wanted.source).annotations if wanted.source else {SOURCE_ANNOTATION: ""}
+    source = source_annotations(wanted.source) if wanted.source else {SOURCE_ANNOTATION: ""}
     return asked.model_dump_json(by_alias=True, exclude_none=True), source
 
 
@@ -66,7 +66,7 @@ def _publish(
     )
     built = {BUILT_ANNOTATION: "", BUILT_AT_ANNOTATION: ""}
     if wanted.built is not None:
-        built = AnnotateBuilt(action.pod, wanted.built, action.at).annotations
+        built = built_annotations(wanted.built, action.at)
     return asked.model_dump_json(by_alias=True, exclude_none=True), {
         **built,
         TAGS_ANNOTATION: ",".join(wanted.tags),

@@ -46,7 +46,7 @@ from multiarchbuild.plan.actions import (
     StartResolve,
 )
 from multiarchbuild.plan.build_summary import BuildSummary
-from multiarchbuild.plan.children import Node, Pod, Role, claim_from, config_map_from, pod_from
+from multiarchbuild.plan.children import RUN_LABEL, Node, Pod, Role, claim_from, config_map_from, pod_from
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Children, Decision, decide
 from multiarchbuild.plan.flux import Artifact, artifact_from
@@ -371,11 +371,10 @@ class World:
                 assert action.inputs in self.config_maps, "a pod mounts the ConfigMap of its own build only"
                 rendered = {**render(action, self.seen_build, self.policy), "status": {"phase": "Pending"}}
                 return self._create(self.pods, rendered)
-            case AnnotateSource(pod=pod) | AnnotateBuilt(pod=pod):
-                if pod in self.pods:
-                    self.pods[pod]["metadata"].setdefault("annotations", {}).update(action.annotations)
-                    if self.views:
-                        self.views.pods[pod] = copy.deepcopy(self.pods[pod])
+            case AnnotateSource(pod=pod, uid=uid, run_id=run_id) | AnnotateBuilt(pod=pod, uid=uid, run_id=run_id):
+                meta = self.pods[pod]["metadata"] if pod in self.pods else {}
+                if meta.get("uid") == uid and meta["labels"][RUN_LABEL] == run_id:
+                    self._change(pod, {"annotations": action.annotations})
             case HandOver() | MarkIdle():
                 return self._ask(action)
             case Resize():
