@@ -187,7 +187,7 @@ def _name(command: Command) -> None:
 
 
 def _output(command: Command, *forms: Format) -> None:
-    command.add("-o", "--output", type=output(*forms), metavar="FORM", help=f"one of {', '.join(offered(forms))}")
+    command.add("-o", "--output", type=output(*forms), metavar="FORMAT", help=f"one of {', '.join(offered(forms))}")
     command.values["output"] = [f"{form}=" if form is Format.JSONPATH else str(form) for form in forms]
 
 
@@ -196,14 +196,15 @@ def _following(command: Command, *, default: bool) -> None:
         "--follow",
         action=argparse.BooleanOptionalAction,
         default=default,
-        help="follow the run to its end",
+        help=f"follow the run to its end; by default {'yes' if default else 'no'}",
     )
     _timeout(command)
     command.add(
         "--progress",
         choices=[str(each) for each in Progress],
         default=str(Progress.AUTO),
-        help="bars (tty), every line of the logs (plain) or nothing (quiet); auto: bars on a terminal, else plain",
+        metavar="MODE",
+        help="auto, tty (bars), plain (all logs) or quiet",
     )
 
 
@@ -216,16 +217,16 @@ def _plain_http(command: Command) -> None:
 
 
 def _list(command: Command) -> None:
-    command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
+    command.add("-A", "--all-namespaces", action="store_true", help="list builds of all namespaces")
     command.add("-l", "--selector", default="", metavar="LABELS", help="only builds with these labels, such as team=a")
-    command.add("-w", "--watch", action="store_true", help="then print a line for each change, until Ctrl-C")
+    command.add("-w", "--watch", action="store_true", help="after the list, print each change until Ctrl-C")
     _output(command, Format.WIDE, *_FORMS)
     _access(command)
 
 
 def _status(command: Command) -> None:
     _name(command)
-    command.add("--steps", action="store_true", help="with each step of the last run that has ended: its build record")
+    command.add("--steps", action="store_true", help="also show each step of the last finished run")
     _plain_http(command)
     _output(command, *_FORMS)
     _following(command, default=False)
@@ -251,7 +252,7 @@ def _build(command: Command) -> None:
         "-f",
         "--file",
         metavar="FILE",
-        help="with FOLDER its Dockerfile, without it a MultiArchBuild in YAML or JSON (- is standard input)",
+        help="Dockerfile of FOLDER; without FOLDER a MultiArchBuild in YAML or JSON (-: standard input)",
         complete="files",
     )
     add(
@@ -271,7 +272,7 @@ def _build(command: Command) -> None:
         "--build-context",
         action="append",
         default=[],
-        metavar="NAME=CONTEXT",
+        metavar="NAME=REF",
         help="named context: docker-image://…, https://… or http://…; repeatable",
     )
     add(
@@ -282,7 +283,7 @@ def _build(command: Command) -> None:
         help="key of a Secret in the namespace, for RUN --mount=type=secret; repeatable",
     )
     add("--no-cache", action="store_true", help="run every step again; the cache is still written")
-    add("--name", default="", help="name of the MultiArchBuild, by default that of the image")
+    add("--name", default="", help="name of the build, by default that of the image")
     add(
         "--registry-secret",
         action="append",
@@ -294,7 +295,8 @@ def _build(command: Command) -> None:
     add(
         "--provenance",
         choices=[str(each).lower() for each in Provenance],
-        help="how much the provenance tells, by default min",
+        metavar="MODE",
+        help="how much it tells: min (default), max or disabled",
     )
     add(
         "--compression",
@@ -306,20 +308,21 @@ def _build(command: Command) -> None:
     add(
         "--format",
         choices=[str(each).lower() for each in formats.Format],
-        help="what the tags name, by default an index",
+        metavar="FORM",
+        help="what the tags name: index (default) or manifest",
     )
     add(
         "--destination",
         action="append",
         default=[],
-        metavar="REPOSITORY",
+        metavar="REPO",
         help="repository that gets the image too; with ,secret=NAME for its Secret; repeatable",
     )
     add("--sbom", action="store_true", help="attach an SBOM to each image")
     add(
         "--source-repository",
         default="",
-        metavar="REPOSITORY",
+        metavar="REPO",
         help="where the folder is pushed, by default the image's",
     )
     add("--keep-git-dir", action="store_true", help="include .git in the build context")
@@ -363,7 +366,7 @@ def _compare(command: Command) -> None:
 
 def _ui(command: Command) -> None:
     command.add("name", metavar="NAME", nargs="?", default="", help="a build whose page is opened", complete="builds")
-    command.add("-A", "--all-namespaces", action="store_true", help="of all namespaces")
+    command.add("-A", "--all-namespaces", action="store_true", help="show builds of all namespaces")
     command.add("--port", type=_port, default=0, help="port of 127.0.0.1, by default one that is free")
     command.add("--open", action=argparse.BooleanOptionalAction, default=True, help="open it in the browser")
     _plain_http(command)
@@ -384,7 +387,7 @@ def _explain(command: Command) -> None:
         nargs="?",
         default="",
         metavar="REASON",
-        help="reason of a condition, such as NoBuilder",
+        help="reason of a condition, such as NoBuilder; by default all",
         complete="reasons",
     )
 
@@ -419,7 +422,7 @@ _COMMANDS: Final[Sequence[tuple[str, str, Callable[[Command], None]]]] = (
     ("inspect", "show what a registry has: images, attestations", _inspect),
     ("compare", "say why a run was slower, or ran a step again", _compare),
     ("doctor", "check whether the cluster has what builds need", _doctor),
-    ("report", "print what an issue needs, or write a run as HTML", _report),
+    ("report", "print what a bug report needs; write a run as HTML", _report),
     ("ui", "serve a page about builds on this machine", _ui),
     ("explain", "say what a reason means and what to do", _explain),
     ("completion", "print the script for completion in a shell", _completion),
@@ -430,7 +433,7 @@ _EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "status": ("hello --follow", "hello -o jsonpath='{.status.image.digest}'"),
     "logs": ("hello -f --platform linux/arm64",),
     "build": (
-        ". --platform linux/amd64,linux/arm64 -t registry.example.com/team-a/hello:v1",
+        ". --platform linux/amd64,linux/arm64 -t ghcr.io/me/app:v1",
         "-f build.yaml",
     ),
     "rebuild": ("hello --follow",),

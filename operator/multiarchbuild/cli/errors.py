@@ -1,10 +1,10 @@
 """How a command can end, as exit codes that scripts can use.
 
 0    success
-1    BuildFailedError: the build failed, was cancelled, superseded or deleted; doctor: something is missing
+1    BuildFailedError: the build failed, was cancelled, superseded or deleted; doctor: a problem
 2    UsageError: the command line, a file or a folder it names is wrong
-3    RefusedError: the API server or a registry says no: not found, forbidden, invalid, conflict
-4    UnreachableError: the API server or a registry does not answer
+3    RefusedError: API server or registry refuses: not found, forbidden, invalid, conflict
+4    UnreachableError: API server or registry does not answer
 124  TimedOutError: --timeout is over; the build goes on
 130  Ctrl-C; the build goes on
 """
