@@ -138,6 +138,8 @@ def test_the_chart_tells_artifact_hub_what_is_in_it(release: Release) -> None:
         *("Basic Install", "Seamless Upgrades", "Full Lifecycle", "Deep Insights", "Auto Pilot")
     }
     assert {"name", "url"} == {key for link in yaml.safe_load(told["artifacthub.io/links"]) for key in link}
+    for picture in yaml.safe_load(told["artifacthub.io/screenshots"]):
+        assert (ROOT / picture["url"].partition("/main/")[2]).is_file(), f"{picture['title']} is in the repository"
     assert told["artifacthub.io/containsSecurityUpdates"] == "false"
     fixed = chart.metadata(before, release, BUILT, notes.changes("### Security\n\n- A hole.\n"))
     assert fixed["annotations"]["artifacthub.io/containsSecurityUpdates"] == "true"
