@@ -14,11 +14,13 @@ import pytest
 from hack.image import build_image
 from hack.install import CHART
 from hack.target import CommandError, Target
+from multiarchbuild.api.nodes import verified_by
 from multiarchbuild.qemu.architectures import ARCHITECTURES
 from multiarchbuild.qemu.probe import EXPECTED
 from tests.support.chart import left_of
+from tests.support.rollout import pods_of, restarted_while_labelled
 from tests.support.tenant import Tenant, inline, platform
-from tests.support.watch import Objects, gone, wait_for
+from tests.support.watch import Objects, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("alone")]
 
@@ -39,14 +41,23 @@ class DaemonSet:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return its pods, without those that end."""
-        selector = f"app.kubernetes.io/name=multiarchbuild-qemu,app.kubernetes.io/instance={self.release}"
-        out = self.target.kubectl("get", "pods", "-n", self.namespace, "-l", selector, "-o", "json")
-        return [pod for pod in json.loads(out)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return pods_of(self.target, self.namespace, self.selector)
+
+    @property
+    def selector(self) -> str:
+        """What finds its pods."""
+        return f"app.kubernetes.io/name=multiarchbuild-qemu,app.kubernetes.io/instance={self.release}"
 
     def exec(self, pod: dict[str, Any], container: str, *command: str) -> str:
         """Run a command in a container of a pod."""
         name = pod["metadata"]["name"]
         return self.target.kubectl("exec", "-n", self.namespace, name, "-c", container, "--", *command)
+
+    def call(self, pod: dict[str, Any], what: str) -> str:
+        """Return what a method of `Api` returns in the container that labels, with the rights of the pod."""
+        names = f"LABEL, BY, UID = {LABEL!r}, {verified_by(LABEL)!r}, {pod['metadata']['uid']!r}"
+        code = f"from multiarchbuild.nodes.kubernetes import Api; {names}; print(Api().{what})"
+        return self.exec(pod, "label", "python", "-c", code).strip()
 
     def until_labelled(self, *, yes: bool) -> None:
         """Wait until all nodes have the label, or none has it."""
@@ -137,16 +148,26 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
     assert entry["mode"] == "Emulated"
     assert entry["node"] in nodes
 
-    # A pod may label its own node, and nothing else.
+    # A pod may label its own node and say there that it was this pod, and nothing else.
     first, *others = pods
-    for node, label, message in (
-        *((other["spec"]["nodeName"], LABEL, "its own node only") for other in others),
-        (nodes[0], "node-role.kubernetes.io/control-plane", "and no others"),
-        (nodes[0], "multiarch.build/aarch32", "and no others"),
+    here = nodes[0]
+    for call, message in (
+        *((f"label_node({other['spec']['nodeName']!r}, {{LABEL: 'true'}})", "its own node only") for other in others),
+        (f"label_node({here!r}, {{'node-role.kubernetes.io/control-plane': 'true'}})", "and no others"),
+        (f"label_node({here!r}, {{'multiarch.build/aarch32': 'true'}})", "and no others"),
+        (f"label_node({here!r}, {{}}, {{BY: 'another'}})", "to its uid"),
+        (f"label_node({here!r}, {{}}, {{'multiarch.build/aarch32-verified-by': UID}})", "to its uid"),
+        (f"label_node_where({here!r}, {{BY: UID}}, {{}}, {{'example.com/note': 'x'}})", "to its uid"),
     ):
-        call = f"from multiarchbuild.nodes.kubernetes import Api; Api().label_node({node!r}, {{{label!r}: 'true'}})"
         with pytest.raises(CommandError, match=message):
-            daemonset.exec(first, "label", "python", "-c", call)
+            daemonset.call(first, call)
+    # What the API server compares: it is the truth of what tests without a cluster assume.
+    assert daemonset.call(first, f"label_node_where({here!r}, {{BY: UID}}, {{}}, {{BY: UID}})") == "True"
+    for expected in ("{BY: None}", "{BY: 'another'}", "{'example.com/missing': 'x'}"):
+        removes = f"label_node_where({here!r}, {expected}, {{LABEL: None}}, {{BY: None}})"
+        assert daemonset.call(first, removes) == "False", expected
+    missing = f"label_node_where({here!r}, {{'example.com/missing': None}}, {{LABEL + '-x': None}}, {{}})"
+    assert daemonset.call(first, missing) == "True", "what is missing equals null, and is removed as well"
     with pytest.raises(CommandError):
         daemonset.exec(first, "register", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -159,11 +180,8 @@ def test_qemu_is_registered_verified_and_taken_back(daemonset: DaemonSet, tenant
     daemonset.until_labelled(yes=True)
 
     # A pod that is replaced takes its own handler back, and its successor has one before that.
-    replaced = f"daemonset/{daemonset.release}-multiarchbuild-qemu"
-    target.kubectl("rollout", "restart", replaced, "-n", daemonset.namespace)
-    target.kubectl("rollout", "status", replaced, "-n", daemonset.namespace, "--timeout=300s")
-    gone(target, *(f"pod/{pod['metadata']['name']}" for pod in pods), "-n", daemonset.namespace)
-    daemonset.until_labelled(yes=True)
+    replaced = f"{daemonset.release}-multiarchbuild-qemu"
+    restarted_while_labelled(target, daemonset.namespace, replaced, daemonset.selector, {LABEL: "true"})
     handlers = daemonset.exec(daemonset.pods()[0], "register", "sh", "-c", "ls /tmp/binfmt-*").split()
     assert not [name for name in handlers if any(name.endswith(pod["metadata"]["uid"]) for pod in pods)]
 

@@ -128,7 +128,7 @@ def test_only_the_container_that_writes_binfmt_misc_is_privileged_and_only_the_o
 def test_of_the_profiles_only_the_container_that_loads_has_a_capability_and_only_where_app_armor_is(
     target: Target,
 ) -> None:
-    one(render(target, "ns", profile={"enabled": True}), "DaemonSet")
+    alone = one(render(target, "ns", profile={"enabled": True}), "DaemonSet")["spec"]["template"]["spec"]
     manifests = render(target, "ns", profile={"enabled": True, "appArmor": True})
     lays, loads = one(manifests, "DaemonSet", "-profile"), one(manifests, "DaemonSet", "-profile-apparmor")
     first, second = (each["spec"]["template"]["spec"] for each in (lays, loads))
@@ -138,12 +138,31 @@ def test_of_the_profiles_only_the_container_that_loads_has_a_capability_and_only
     (lay,), (load,) = first["initContainers"], second["initContainers"]
     assert lay["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert load["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["MAC_ADMIN"]}
+    uses = [next(arg for arg in pod["containers"][0]["args"] if "app-armor" in arg) for pod in (alone, first, second)]
+    assert uses == ["--app-armor=nowhere", "--app-armor=elsewhere", "--app-armor=here"]
     for pod, profile in ((first, None), (second, {"type": "Localhost", "localhostProfile": APP_ARMOR_PROFILE})):
         (label,) = pod["containers"]
         assert label["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert label["securityContext"]["seccompProfile"]["localhostProfile"] == PROFILE_FILE
         assert label["securityContext"].get("appArmorProfile") == profile
         assert not {"hostPID", "hostNetwork", "hostIPC"} & set(pod)
+
+
+def test_a_pod_that_labels_is_ready_when_it_has_and_is_told_when_it_may_not(target: Target) -> None:
+    manifests = render(target, "ns", qemu={"enabled": True}, profile={"enabled": True, "appArmor": True})
+    for suffix in ("-qemu", "-profile", "-profile-apparmor"):
+        daemonset = one(manifests, "DaemonSet", suffix)["spec"]
+        assert daemonset["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        (label,) = daemonset["template"]["spec"]["containers"]
+        (started,) = (arg.removeprefix("--started=") for arg in label["args"] if arg.startswith("--started="))
+        assert label["startupProbe"]["exec"]["command"] == ["test", "-e", started]
+        assert any(started.startswith(f"{mount['mountPath']}/") for mount in label["volumeMounts"])
+        assert "--pod=$(POD_UID)" in label["args"]
+        assert {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}} in label["env"]
+    # By default 422, which tells a pod that another one answers for the labels.
+    for suffix in ("-qemu", "-profile"):
+        policy = one(manifests, "ValidatingAdmissionPolicy", suffix)["spec"]["validations"]
+        assert {each["reason"] for each in policy} == {"Forbidden"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from multiarchbuild.api.nodes import APP_ARMOR_PROFILE_LABEL, PROFILE_FILE, PROF
 from multiarchbuild.profile import apparmor
 from tests.support.chart import left_of
 from tests.support.operator_process import in_place_of_the_installed
+from tests.support.rollout import restarted_while_labelled
 from tests.support.tenant import AMD64, ARM64, Tenant, inline, platform
 from tests.support.watch import Objects, wait_for
 
@@ -59,10 +60,10 @@ def elsewhere(target: Target) -> Iterator[str]:
     target.kubectl("delete", "namespace", name)
 
 
-def labels(target: Target) -> set[str | None]:
-    """Return the values that the label has on nodes."""
+def labels(target: Target, key: str = PROFILE_LABEL) -> set[str | None]:
+    """Return the values that a label has on nodes."""
     nodes = json.loads(target.kubectl("get", "nodes", "-o", "json"))["items"]
-    return {node["metadata"]["labels"].get(PROFILE_LABEL) for node in nodes}
+    return {node["metadata"]["labels"].get(key) for node in nodes}
 
 
 def everything(target: Target, namespace: str, release: str) -> list[str]:
@@ -127,7 +128,18 @@ def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
             assert not [pod for pod in everything(target, elsewhere, release) if "-apparmor-" in pod]
         command = ("exec", "-n", elsewhere, native["metadata"]["name"], "-c", "label", "--", "python", "-c", REFUSED)
         assert target.kubectl(*command).splitlines() == ["-1 1"] * 3, "the profile refuses them: EPERM"
+
+        # The label of an earlier version, which another DaemonSet answers for, keeps none from labelling.
+        target.kubectl("label", "node", native["spec"]["nodeName"], f"{APP_ARMOR_PROFILE_LABEL}=0")
+        daemonset = f"{release}-multiarchbuild-profile"
+        restarted_while_labelled(target, elsewhere, daemonset, selector, {PROFILE_LABEL: PROFILE_VERSION})
+
+        upgrade = ("helm", "upgrade", release, str(CHART), "--namespace", elsewhere, "--reuse-values")
+        target.run(*upgrade, "--set", "profile.appArmor=false", "--wait", "--timeout=5m")
+        assert labels(target, APP_ARMOR_PROFILE_LABEL) == {None}, "no DaemonSet loads that profile any more"
+        assert labels(target) == {PROFILE_VERSION}
     finally:
         target.run("helm", "uninstall", release, "--namespace", elsewhere, "--wait", "--timeout=5m")
+        target.kubectl("label", "node", "--all", f"{APP_ARMOR_PROFILE_LABEL}-")
     assert labels(target) == {None}
     assert left_of(target, release) == set()

@@ -1,6 +1,7 @@
 {{- /*
 What a DaemonSet that labels its nodes may do. Takes root, name, account, annotations, labels, daemonset (its name in messages),
-own (CEL: whether `key` is a label of its), value (CEL: of the label `key`), shown (its labels with their values in messages).
+own (CEL: whether `key` is a label of its), value (CEL: of the label `key`), ownAnnotation (CEL: whether `key` is the annotation
+beside a label of its), shown (its labels with their values in messages).
 */ -}}
 {{- define "multiarchbuild.nodeLabeller" -}}
 {{- $clusterName := printf "%s-%s" (include "multiarchbuild.clusterName" .root) (.daemonset | lower) }}
@@ -66,23 +67,39 @@ spec:
       expression: object.metadata.?labels.orValue({})
     - name: oldLabels
       expression: oldObject.metadata.?labels.orValue({})
-    # The token of a pod says on which node the pod runs.
+    - name: annotations
+      expression: object.metadata.?annotations.orValue({})
+    - name: oldAnnotations
+      expression: oldObject.metadata.?annotations.orValue({})
+    # The token of a pod says which pod it is, and on which node it runs.
     - name: nodes
       expression: request.userInfo.?extra[?'authentication.kubernetes.io/node-name'].orValue([])
+    - name: pods
+      expression: request.userInfo.?extra[?'authentication.kubernetes.io/pod-uid'].orValue([])
+  # Forbidden: by default the answer would be that of a patch which does not apply, which means something else to the pods.
   validations:
     - expression: variables.nodes == [object.metadata.name]
       message: a pod of the {{ .daemonset }} DaemonSet may label its own node only
+      reason: Forbidden
+    # What is there may stay as it is: a label of an older version, until the pod that answers for it has ended.
     - expression: >-
-        variables.labels.all(key, {{ .own }}
-        ? variables.labels[key] == {{ .value }} : key in variables.oldLabels && variables.oldLabels[key] == variables.labels[key])
-        && variables.oldLabels.all(key, {{ .own }} || key in variables.labels)
+        variables.labels.all(key, (key in variables.oldLabels && variables.oldLabels[key] == variables.labels[key])
+        || ({{ .own }} && variables.labels[key] == {{ .value }}))
+        && variables.oldLabels.all(key, key in variables.labels || {{ .own }})
       message: the {{ .daemonset }} DaemonSet may set {{ .shown }}, or remove them, and no others
+      reason: Forbidden
+    - expression: >-
+        variables.annotations.all(key, (key in variables.oldAnnotations && variables.oldAnnotations[key] == variables.annotations[key])
+        || ({{ .ownAnnotation }} && variables.pods == [variables.annotations[key]]))
+        && variables.oldAnnotations.all(key, key in variables.annotations || {{ .ownAnnotation }})
+      message: a pod of the {{ .daemonset }} DaemonSet may set the annotations …-verified-by beside its labels to its uid, or remove them, and no others
+      reason: Forbidden
     - expression: >-
         object.spec == oldObject.spec
-        && object.metadata.?annotations == oldObject.metadata.?annotations
         && object.metadata.?finalizers == oldObject.metadata.?finalizers
         && object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
-      message: the {{ .daemonset }} DaemonSet may change labels of a node and nothing else
+      message: the {{ .daemonset }} DaemonSet may change labels of a node, the annotations beside them, and nothing else
+      reason: Forbidden
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -93,6 +110,33 @@ metadata:
 spec:
   policyName: {{ $clusterName }}
   validationActions: [Deny]
+{{- end -}}
+
+{{- /*
+How the container runs that labels its node. Takes program (the module that has it), every (verifySeconds) and args (besides).
+*/ -}}
+{{- define "multiarchbuild.labelling" -}}
+command: [python, -m, multiarchbuild, {{ .program }}, label]
+args:
+  - --node=$(NODE_NAME)
+  - --pod=$(POD_UID)
+  - --started=/tmp/started
+  - --every={{ .every }}
+  {{- range .args }}
+  - {{ . | quote }}
+  {{- end }}
+env:
+  - name: NODE_NAME
+    valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+  - name: POD_UID
+    valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+# Not Ready before it has labelled the node: in a rollout the pod before it stays until then, and its labels with it.
+startupProbe:
+  exec:
+    command: [test, -e, /tmp/started]
+  periodSeconds: 1
+  timeoutSeconds: 10
+  failureThreshold: 600
 {{- end -}}
 
 {{- /* What the Job that ends a DaemonSet may do. Takes root, name and labels. */ -}}

@@ -1,7 +1,8 @@
 {{- /*
 A DaemonSet that gives nodes a profile of rootless builders: a root container that puts it there, and one without rights that
 runs with it and labels the node. Takes root, name, account, labels, selector, first (name, args, capabilities and appArmorProfile
-of the root container), mount (a hostPath volume and its mountPath), labelArgs, appArmorProfile, nodeSelector.
+of the root container), mount (a hostPath volume and its mountPath), appArmor (where the AppArmor profile is used: here, elsewhere or
+nowhere), appArmorProfile, nodeSelector.
 */ -}}
 {{- define "multiarchbuild.profileDaemonset" -}}
 {{- $values := .root.Values.profile }}
@@ -78,16 +79,7 @@ spec:
         - name: label
           image: {{ include "multiarchbuild.image" .root }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-          command: [python, -m, multiarchbuild, profile, label]
-          args:
-            - --node=$(NODE_NAME)
-            - --every={{ $values.verifySeconds }}
-            {{- range .labelArgs }}
-            - {{ . }}
-            {{- end }}
-          env:
-            - name: NODE_NAME
-              valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+          {{- include "multiarchbuild.labelling" (dict "program" "profile" "every" $values.verifySeconds "args" (list (printf "--app-armor=%s" .appArmor))) | nindent 10 }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:

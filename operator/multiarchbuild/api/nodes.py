@@ -10,6 +10,11 @@ def qemu_label(architecture: str) -> str:
     return f"{QEMU_PREFIX}{architecture}"
 
 
+def verified_by(label: str) -> str:
+    """Return the annotation of a node with the uid of the pod that answers for a label of a DaemonSet."""
+    return f"{label}-verified-by"
+
+
 PROFILE_LABEL: Final = "multiarch.build/rootless-profile"
 """Label of nodes on which rootless builders run with the seccomp profile; its value is the profile's version."""
 PROFILE_VERSION: Final = "1"

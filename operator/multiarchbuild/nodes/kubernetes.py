@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +12,20 @@ import urllib3
 from multiarchbuild.api.foreign import NonsenseError, parse_object
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_NOT_APPLICABLE: Final = 422
+"""Status of a JSON patch with a test that does not hold."""
+
+Values = Mapping[str, str | None]
+"""Labels or annotations of a node; None removes one."""
 
 
 class ApiError(Exception):
     """A request that was not fulfilled; the message is the API server's."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep the HTTP status; 0 where there was no answer."""
+        super().__init__(message)
+        self.status = status
 
 
 class Api:
@@ -28,10 +38,29 @@ class Api:
         self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
         self._pool = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), timeout=10, retries=2)
 
-    def label_node(self, name: str, labels: Mapping[str, str | None]) -> None:
-        """Set labels of a node; None removes one. Raises `ApiError`."""
-        patch = {"metadata": {"labels": dict(labels)}}
+    def label_node(self, name: str, labels: Values, annotations: Values | None = None) -> None:
+        """Set labels and annotations of a node. Raises `ApiError`."""
+        patch = {"metadata": {"labels": dict(labels), "annotations": dict(annotations or {})}}
         self._request("PATCH", f"/api/v1/nodes/{name}", patch, "application/merge-patch+json")
+
+    def label_node_where(self, name: str, are: Values, labels: Values, annotations: Values) -> bool:
+        """Do the same where annotations of the node are as in `are`, and return whether they were. Raises `ApiError`.
+
+        The API server compares and writes at once: nothing is written in between. Source: RFC 6902.
+        """
+        patch = [
+            # A member that is missing equals null: https://github.com/evanphx/json-patch, which the API server uses.
+            *({"op": "test", "path": _path("annotations", key), "value": value} for key, value in are.items()),
+            *_changes("labels", labels),
+            *_changes("annotations", annotations),
+        ]
+        try:
+            self._request("PATCH", f"/api/v1/nodes/{name}", patch, "application/json-patch+json")
+        except ApiError as error:
+            if error.status == _NOT_APPLICABLE:
+                return False
+            raise
+        return True
 
     def delete_daemonset(self, namespace: str, name: str, seconds: float) -> bool:
         """Delete a DaemonSet, and return whether it is gone with all its pods within `seconds`. Raises `ApiError`."""
@@ -46,7 +75,11 @@ class Api:
         return False
 
     def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        content_type: str = "application/json",
     ) -> dict[str, Any] | None:
         """Return the answer, None where there is no such object."""
         # Read each time: kubelet renews it.
@@ -64,5 +97,18 @@ class Api:
         except NonsenseError:
             result = {}
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
-            raise ApiError(str(result.get("message") or f"{method} {path}: HTTP {answer.status}"))
+            raise ApiError(str(result.get("message") or f"{method} {path}: HTTP {answer.status}"), answer.status)
         return result
+
+
+def _changes(field: str, values: Values) -> Iterator[dict[str, Any]]:
+    for key, value in values.items():
+        path = _path(field, key)
+        yield {"op": "add", "path": path, "value": value or ""}
+        if value is None:
+            # It is there now, in any case: to remove what is missing would be an error.
+            yield {"op": "remove", "path": path}
+
+
+def _path(field: str, key: str) -> str:
+    return f"/metadata/{field}/{key.replace('~', '~0').replace('/', '~1')}"

@@ -14,6 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from multiarchbuild.nodes.labeller import Labeller, add_arguments
+
+from .apparmor import Use
+
 
 def main(argv: Sequence[str]) -> int:
     """Run what `argv` names until SIGTERM; return the exit code."""
@@ -33,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
         from .load import load  # noqa: PLC0415
 
         return load(arguments.every, stop)
+    from multiarchbuild.nodes.kubernetes import Api  # noqa: PLC0415
+
     from .label import label  # noqa: PLC0415
 
-    return label(arguments.node, arguments.every, stop, app_armor=arguments.app_armor)
+    return label(Labeller.of(arguments), stop, Api(), arguments.app_armor)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     lay.add_argument("--folder", required=True, type=Path, help="the kubelet's folder of seccomp profiles")
     load = commands.add_parser("load", help="load the AppArmor profile")
     label = commands.add_parser("label", help="verify, and label the node")
-    label.add_argument("--node", required=True, help="name of the node")
-    label.add_argument("--app-armor", action="store_true", help="with both profiles")
+    add_arguments(label)
+    label.add_argument("--app-armor", required=True, type=Use, choices=Use, help="where the AppArmor profile is used")
     for command in (lay, load, label):
         command.add_argument("--every", type=float, default=30, metavar="SECONDS", help="between two verifications")
     return parser

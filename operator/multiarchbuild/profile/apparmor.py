@@ -4,6 +4,7 @@ Source: https://gitlab.com/apparmor/apparmor/-/wikis/AppArmor_Core_Policy_Refere
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,17 @@ ENABLED: Final = Path("/sys/module/apparmor/parameters/enabled")
 LOADED: Final = Path("/sys/kernel/security/apparmor/profiles")
 _CURRENT: Final = (Path("/proc/self/attr/apparmor/current"), Path("/proc/self/attr/current"))
 """Of a kernel with several security modules that label processes, and of one before Linux 5.1."""
+
+
+class Use(StrEnum):
+    """Where the profile is used, as a container that labels its node is told."""
+
+    HERE = "here"
+    """In this container: it verifies both profiles together."""
+    ELSEWHERE = "elsewhere"
+    """In another DaemonSet, on the nodes that this one labels as having AppArmor."""
+    NOWHERE = "nowhere"
+    """In no DaemonSet: a node that is labelled as having the profile has the label of one that was."""
 
 
 def text() -> str:

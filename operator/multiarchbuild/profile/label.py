@@ -3,7 +3,9 @@
 import threading
 
 from multiarchbuild.api.nodes import APP_ARMOR_LABEL, APP_ARMOR_PROFILE_LABEL, PROFILE_LABEL, PROFILE_VERSION
+from multiarchbuild.nodes.kubernetes import Api
 from multiarchbuild.nodes.label import Labels, keep_labelled
+from multiarchbuild.nodes.labeller import Labeller
 from multiarchbuild.nodes.log import say
 
 from . import apparmor
@@ -15,20 +17,26 @@ _HINT = (
 )
 
 
-def label(node: str, every: float, stop: threading.Event, *, app_armor: bool) -> int:
+def label(labeller: Labeller, stop: threading.Event, api: Api, app_armor: apparmor.Use) -> int:
     """Verify and label the node until `stop`, then remove the labels; return the exit code.
 
     Args:
-        node: Name of the node.
-        every: Seconds between two verifications.
+        labeller: This pod.
         stop: Ends it.
-        app_armor: Whether it runs with the AppArmor profile too. Without it, it says whether the node has AppArmor.
+        api: The API server.
+        app_armor: Where the AppArmor profile is used.
     """
-    if app_armor:
-        return keep_labelled(node, with_both, {APP_ARMOR_PROFILE_LABEL: None}, every, stop)
+    if app_armor is apparmor.Use.HERE:
+        return keep_labelled(labeller, with_both, {APP_ARMOR_PROFILE_LABEL: None}, stop, api)
     if not apparmor.is_enabled():
         say(_NONE)
-    return keep_labelled(node, with_seccomp, {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, every, stop)
+    stale: Labels = {APP_ARMOR_PROFILE_LABEL: None} if app_armor is apparmor.Use.NOWHERE else {}
+
+    def verify() -> tuple[Labels, str]:
+        labels, wrong = with_seccomp()
+        return {**labels, **stale}, wrong
+
+    return keep_labelled(labeller, verify, {PROFILE_LABEL: None, APP_ARMOR_LABEL: None, **stale}, stop, api)
 
 
 def with_seccomp() -> tuple[Labels, str]:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from multiarchbuild.nodes.labeller import Labeller, add_arguments
+
 from .architectures import ARCHITECTURES
 
 
@@ -35,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
         from .register import register  # noqa: PLC0415
 
         return register(wanted, arguments.id, arguments.every, stop)
+    from multiarchbuild.nodes.kubernetes import Api  # noqa: PLC0415
+
     from .label import label  # noqa: PLC0415
 
-    return label(wanted, arguments.node, arguments.every, stop)
+    return label(wanted, Labeller.of(arguments), stop, Api())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     register = commands.add_parser("register", help="register QEMU in binfmt_misc")
     register.add_argument("--id", required=True, help="what tells this pod's handlers from those of others: its uid")
     label = commands.add_parser("label", help="verify, and label the node")
-    label.add_argument("--node", required=True, help="name of the node")
+    add_arguments(label)
     for command in (register, label):
         command.add_argument("--every", type=float, default=30, metavar="SECONDS", help="between two verifications")
         command.add_argument("architectures", nargs="+", choices=ARCHITECTURES, metavar="ARCHITECTURE")

@@ -4,20 +4,22 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from multiarchbuild.api.nodes import qemu_label
+from multiarchbuild.nodes.kubernetes import Api
 from multiarchbuild.nodes.label import Labels, keep_labelled
+from multiarchbuild.nodes.labeller import Labeller
 
 from .architectures import Architecture
 from .probe import failure
 
 
-def label(wanted: Sequence[Architecture], node: str, every: float, stop: threading.Event) -> int:
+def label(wanted: Sequence[Architecture], labeller: Labeller, stop: threading.Event, api: Api) -> int:
     """Verify and label the node until `stop`, then remove the labels; return the exit code.
 
     Args:
         wanted: Architectures; native ones are skipped.
-        node: Name of the node.
-        every: Seconds between two verifications.
+        labeller: This pod.
         stop: Ends it.
+        api: The API server.
     """
     foreign = [architecture for architecture in wanted if not architecture.native]
 
@@ -25,7 +27,7 @@ def label(wanted: Sequence[Architecture], node: str, every: float, stop: threadi
         labels, failures = verified(foreign, failure)
         return labels, "; ".join(f"{name} does not run: {why}" for name, why in failures.items())
 
-    return keep_labelled(node, verify, {qemu_label(entry.name): None for entry in foreign}, every, stop)
+    return keep_labelled(labeller, verify, {qemu_label(entry.name): None for entry in foreign}, stop, api)
 
 
 def verified(

@@ -18,6 +18,7 @@ from multiarchbuild.api.nodes import (
     PROFILE_FILE,
     PROFILE_LABEL,
     PROFILE_VERSION,
+    verified_by,
 )
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Mode, Result
@@ -202,5 +203,6 @@ def test_the_chart_and_the_operator_know_one_profile() -> None:
     templates = "".join((folder / name).read_text(encoding="utf-8") for name in ("profile.yaml", "_profile.tpl"))
     for label in (PROFILE_LABEL, APP_ARMOR_PROFILE_LABEL, APP_ARMOR_LABEL):
         assert f"'{label}'" in templates
+        assert f"'{verified_by(label)}'" in templates, "what a pod may annotate"
     for name in (PROFILE_FILE, APP_ARMOR_PROFILE):
         assert f'"{name.replace(PROFILE_VERSION, "%s")}"' in templates

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from multiarchbuild.api.nodes import (
     PROFILE_LABEL,
     PROFILE_VERSION,
 )
+from multiarchbuild.nodes.kubernetes import Api
+from multiarchbuild.nodes.labeller import Labeller
 from multiarchbuild.profile import apparmor, label
 from multiarchbuild.profile.lay import write
 from multiarchbuild.profile.load import is_loaded
 from multiarchbuild.profile.probe import failure
 from multiarchbuild.profile.seccomp import ARCHITECTURES, NEEDED, profile, text
+from tests.support.node_server import NodeServer
 
 DANGEROUS = {
     *("bpf", "perf_event_open", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
@@ -141,3 +145,34 @@ def test_both_profiles_are_proved_together(monkeypatch: pytest.MonkeyPatch, conf
     monkeypatch.setattr(apparmor, "not_confined", lambda: confined)
     wrong = confined or refused
     assert label.with_both() == ({APP_ARMOR_PROFILE_LABEL: None if wrong else PROFILE_VERSION}, wrong)
+
+
+@pytest.mark.parametrize(
+    ("use", "labels"),
+    [
+        (apparmor.Use.NOWHERE, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true"}),
+        (
+            apparmor.Use.ELSEWHERE,
+            {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true", APP_ARMOR_PROFILE_LABEL: "stale"},
+        ),
+        (apparmor.Use.HERE, {APP_ARMOR_PROFILE_LABEL: PROFILE_VERSION}),
+    ],
+)
+def test_the_label_of_an_app_armor_profile_that_nothing_loads_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: apparmor.Use, labels: dict[str, str]
+) -> None:
+    for name in ("failure", "apparmor.not_confined"):
+        monkeypatch.setattr(f"multiarchbuild.profile.label.{name}", lambda: "")
+    monkeypatch.setattr(apparmor, "is_enabled", lambda: True)
+    server, stop = NodeServer(tmp_path), threading.Event()
+    server.node["labels"] = {APP_ARMOR_PROFILE_LABEL: "stale"}
+    with server.serving(monkeypatch):
+        arguments = (Labeller("node-1", "a", 0.01, tmp_path / "started"), stop, Api(tmp_path), use)
+        thread = threading.Thread(target=label.label, args=arguments, daemon=True)
+        thread.start()
+        server.until("labelled", lambda: len(server.states) > 1)
+        assert server.node["labels"] == labels
+        stop.set()
+        thread.join()
+    left = {APP_ARMOR_PROFILE_LABEL: "stale"} if use is apparmor.Use.ELSEWHERE else {}
+    assert server.node == {"labels": left, "annotations": {}}
