@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -36,6 +37,7 @@ Expiry = Annotated[
 """How long something is kept that nothing uses any more."""
 
 
+@lru_cache(256)  # a look at a build reads a dozen, of a few that there are
 def parse_duration(text: str) -> timedelta:
     """Return the span of time that `text` names.
 

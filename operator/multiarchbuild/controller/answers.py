@@ -67,6 +67,8 @@ class Answers:
         self._records: OrderedDict[tuple[str, str], str] = OrderedDict()
         """By uid and request: of builders that have failed, until others have come after them."""
         self._refused_until = 0.0
+        self.open = 0
+        """How many logs are being followed."""
 
     def known(self, key: Key, pods: Iterable[Pod]) -> tuple[Pod, ...]:
         """Return all `pods` of a build with their answers, and follow those that may still answer."""
@@ -80,21 +82,16 @@ class Answers:
         for uid, pod in going.items():
             if uid not in self._followed:
                 self._follow(key, pod)
-        return tuple(
-            replace(
-                pod,
-                answer=followed.answer,
-                taken=followed.taken,
-                exporting=followed.exporting,
-                record=self._record_of(pod),
-            )
-            if (followed := self._followed.get(pod.uid)) is not None
-            else replace(pod, record=self._record_of(pod))
-            for pod in pods
-        )
+        return tuple(map(self._with_answer, pods))
 
-    def _record_of(self, pod: Pod) -> str:
-        return self._records.get((pod.uid, pod.request), "")
+    def _with_answer(self, pod: Pod) -> Pod:
+        followed, record = self._followed.get(pod.uid), self._records.get((pod.uid, pod.request), "")
+        if followed is not None and (followed.answer or followed.taken or followed.exporting or record):
+            return replace(
+                pod, answer=followed.answer, taken=followed.taken, exporting=followed.exporting, record=record
+            )
+        # Of most pods nothing is known that the API server does not say.
+        return replace(pod, record=record) if record else pod
 
     def has_succeeded(self, uid: str) -> bool:
         """Return whether the pod with this uid has told its success."""
@@ -106,11 +103,6 @@ class Answers:
         for uid in set(self._by_key.get(key, ())):
             self._drop(key, uid)
 
-    @property
-    def open(self) -> int:
-        """How many logs are being followed."""
-        return sum(followed.task is not None for followed in self._followed.values())
-
     def _follow(self, key: Key, pod: Pod) -> None:
         if self.open >= self._streams or asyncio.get_running_loop().time() < self._refused_until:
             return
@@ -118,6 +110,7 @@ class Answers:
         self._by_key.setdefault(key, set()).add(pod.uid)
         followed.task = asyncio.create_task(self._read(followed, key.namespace, pod))
         followed.task.add_done_callback(lambda task: self._ended(followed, task))
+        self.open += 1
         self._metrics.log_streams.set(self.open)
 
     def _drop(self, key: Key, uid: str) -> None:
@@ -128,10 +121,16 @@ class Answers:
             del self._by_key[key]
         if followed.task is not None:
             followed.task.cancel()
+            self._closes(followed)
+
+    def _closes(self, followed: _Followed) -> None:
+        if followed.task is not None:
+            followed.task = None
+            self.open -= 1
+            self._metrics.log_streams.set(self.open)
 
     def _ended(self, followed: _Followed, task: asyncio.Task[None]) -> None:
-        followed.task = None
-        self._metrics.log_streams.set(self.open)
+        self._closes(followed)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug here may cost half a second, and no more.
             _LOG.error("following a log failed", build=str(followed.key), exc_info=error)

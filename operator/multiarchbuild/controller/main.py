@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import uvloop
 from kubernetes.aio.config import ConfigException
 
 from multiarchbuild import __version__
@@ -24,6 +25,7 @@ from .installations import SERVES, Installations, Superseded, serves_text
 from .kept import keep_bounds
 from .kube import BUILDS, Kube, KubeError, NotFound, load_configuration, own_namespace
 from .leader import Leadership, own_identity
+from .memory import give_back_large_blocks
 from .metrics import Metrics
 from .queue import KeyedQueue
 from .reconcile import LOOK_SECONDS, Decide, Reconciler, work
@@ -73,6 +75,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Run the operator until SIGTERM or SIGINT; return the exit code: 0 stopped, 1 failed, 2 wrong usage."""
     arguments = _parser().parse_args(argv)
+    give_back_large_blocks()
     logs.configure(arguments.log_format)
     try:
         policy = load_policy(arguments.policy)
@@ -96,7 +99,8 @@ def run(options: Options, decide: Decide, render: Render) -> int:
     """Run the operator with these rules until it is told to stop; return the exit code."""
     code = EXIT_OK
     try:
-        asyncio.run(_until_stopped(options, decide, render))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_stopped(options, decide, render))
     except* (Failed, ConfigException) as group:
         code = EXIT_FAILED
         _LOG.error("failed", error="; ".join(map(str, group.exceptions)))

@@ -273,8 +273,11 @@ _Tried = TypeVar("_Tried", StepStatus, PlatformStatus)
 
 
 def _cut_tried(tried: _Tried, cutter: _Cutter, room: int, share: int) -> _Tried:
+    cut = _cut(tried, cutter, room)
+    if not tried.failed_attempts:
+        return cut
     tries = tuple(_cut(each, cutter, room // share) for each in tried.failed_attempts)
-    return _cut(tried, cutter, room).model_copy(update={"failed_attempts": tries})
+    return cut.model_copy(update={"failed_attempts": tries})
 
 
 _Told = TypeVar("_Told", Condition, RunStatus, StepStatus, PlatformStatus, FailedAttempt)

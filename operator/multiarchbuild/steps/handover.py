@@ -8,7 +8,7 @@ from multiarchbuild.api import mounts as paths
 from .log import say
 from .mounts import Mounts
 
-_POLL = 0.05
+_POLL = 0.02
 """Seconds between two looks at a file that the kubelet writes."""
 
 

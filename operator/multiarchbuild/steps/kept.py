@@ -35,7 +35,8 @@ from .mounts import Mounts
 
 NOTED_SECONDS = 5.0
 """How long a result may wait for the operator to take note of it."""
-_POLL = 0.05
+_POLL = 0.02
+"""Seconds between two looks at files that the kubelet writes: hours of it must cost next to nothing."""
 _SWEEP_SECONDS = 5.0
 
 
@@ -181,7 +182,7 @@ def _sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if (folder / paths.SWEPT_FILE).read_text().strip() == token:
                 return
-        time.sleep(_POLL / 5)
+        time.sleep(_POLL / 2)
     raise UncleanError("processes of the last build may still run beside buildkitd")
 
 
@@ -201,11 +202,12 @@ def _next(mounts: Mounts, last: str, idle: float) -> str | None:
     """Return the request after that of the name `last`; None where none comes, or its result is not taken note of."""
     info, now = mounts.at(paths.POD_INFO), time.monotonic()
     noted_by, until = now + NOTED_SECONDS, now + idle
-    noted = False
+    noted, seen = False, ""
     while True:
         text = (info / paths.REQUEST_FILE).read_text()
-        if text and _name(text) not in (None, last):
+        if text != seen and _name(text) not in (None, last):
             return text
+        seen = text
         noted = noted or (info / paths.IDLE_FILE).read_text() == last
         now = time.monotonic()
         if now > until or (now > noted_by and not noted):

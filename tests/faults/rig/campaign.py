@@ -171,7 +171,7 @@ class Rig:
         maps = (await self.api.get(f"{root}/configmaps"))["items"]
         events = (await self.api.get(f"/apis/events.k8s.io/v1/namespaces/{case.namespace}/events"))["items"]
         maps = [each for each in maps if each["metadata"]["name"] != "kube-root-ca.crt"]
-        problems += _doubled(case.place, scenario)
+        problems += [*case.place.problems, *_doubled(case.place, scenario)]
         told = Counter((event.get("reason"), event.get("note")) for event in events if _is_ours(event))
         most = max(len(scenario.runs), 1)  # each run may say the same
         problems += [f"told {count} times: {reason}: {note}" for (reason, note), count in told.items() if count > most]
@@ -209,9 +209,9 @@ def _doubled(place: Place, scenario: Scenario) -> Iterable[str]:
     """Yield what was started more than once, or more often than it had to be."""
     seen: Counter[tuple[object, ...]] = Counter()
     runs: set[str] = set()
-    for manifest_ in place.pods.values():
+    for uid, manifest_ in place.first.items():
         pod = pod_from(manifest_)
-        runs.add(pod.run_id)
+        runs |= {pod.run_id, pod_from(place.pods[uid]).run_id}
         seen[pod.run_id, pod.role, pod.platforms, pod.attempt] += 1
         if pod.role is not Role.CHECK and pod.attempt > scenario.attempts.get(pod.role, 1):
             yield f"{pod.name} is an attempt too many"
@@ -232,7 +232,7 @@ def _left_over(case: Case, pods: Sequence[Object], maps: Sequence[Object]) -> It
             yield f"{meta['name']} is of a run that nobody knows"
     for each in pods:
         seen = pod_from(each)
-        if seen.role is not Role.CHECK and not seen.ended and not seen.deleting:
+        if seen.role is not Role.CHECK and not (seen.ended or seen.deleting or seen.idle):
             yield f"{seen.name} still runs"
 
 

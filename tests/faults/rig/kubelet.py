@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from multiarchbuild.api.answers import NONCE_ENV, answer_line, exporting_line
+from multiarchbuild.api.answers import NONCE_ENV, TAKEN, answer_line, exporting_line
+from multiarchbuild.api.mounts import REQUEST_ANNOTATION
 from multiarchbuild.api.reasons import Reason
+from multiarchbuild.api.requests import PublishRequest
 from multiarchbuild.api.results import (
     Built,
     CacheUse,
@@ -100,6 +102,14 @@ class Place:
     """Commit of the branch."""
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last state of each pod that there ever was, by uid."""
+    first: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """And the first one: a pod that is kept is of one run after the other."""
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    """What each kept pod was asked for, by uid."""
+    answered: set[tuple[str, str]] = field(default_factory=set)
+    """What it has answered: uids, and names of requests."""
+    problems: list[str] = field(default_factory=list)
+    """What no pod should be asked for."""
     deleted: set[str] = field(default_factory=set)
     """Uids of pods that are gone."""
     published: dict[str, str] = field(default_factory=dict)
@@ -178,6 +188,7 @@ class Kubelet:
                 continue
             uid = pod["metadata"]["uid"]
             place.pods[uid] = pod
+            place.first.setdefault(uid, pod)
             if kind == "DELETED" or pod_from(pod).ended:
                 place.logs[pod["metadata"]["name"]].say(last=True)
             if kind == "DELETED":
@@ -192,12 +203,32 @@ class Kubelet:
             self._start(seen, "delete", partial(self._remove, pod))
         elif seen.step_started_at is None:
             self._start(seen, "start", partial(self._begin, pod))
-        elif seen.ended is None and _has_what_it_needs(seen):
+        elif seen.ended is not None:
+            return
+        elif seen.template:
+            self._serve(place, pod)
+        elif _has_what_it_needs(seen):
             self._start(seen, "end", partial(self._end, place, pod))
 
-    def _start(self, pod: Pod, what: str, work: Work) -> None:
-        if (pod.uid, what) not in self._tasks:
-            self._tasks[pod.uid, what] = asyncio.ensure_future(self._after_a_while(what, work))
+    def _serve(self, place: Place, pod: dict[str, Any]) -> None:
+        """Do what a step does that is kept: take what it is asked for, and answer once it has what it needs."""
+        seen = pod_from(pod)
+        asked = place.asked.setdefault(seen.uid, [])
+        if seen.request not in asked:
+            place.problems += [
+                f"{seen.name} is asked for {seen.request} before it has answered to {each}"
+                for each in asked
+                if (seen.uid, each) not in place.answered
+            ]
+            asked.append(seen.request)
+            if seen.handed is not None:
+                place.logs[seen.name].say(answer_line(_nonce(pod), seen.request, TAKEN.encode()))
+        if _has_what_it_needs(seen):
+            self._start(seen, "end", partial(self._answer, place, pod), seen.request)
+
+    def _start(self, pod: Pod, what: str, work: Work, request: str = "") -> None:
+        if (pod.uid, what + request) not in self._tasks:
+            self._tasks[pod.uid, what + request] = asyncio.ensure_future(self._after_a_while(what, work))
 
     async def _after_a_while(self, what: str, work: Work) -> None:
         await asyncio.sleep(self._pace(what))
@@ -216,19 +247,23 @@ class Kubelet:
             status["initContainerStatuses"] = [_container(pod, "initContainers", running)]
         await self._api.merge(_path(pod, "/status"), {"status": status, "metadata": {"uid": pod["metadata"]["uid"]}})
 
+    async def _answer(self, place: Place, pod: dict[str, Any]) -> None:
+        """Answer as a step does that stays."""
+        seen, nonce = pod_from(pod), _nonce(pod)
+        result = await _result(place, pod)
+        if result is None:
+            return
+        if seen.role is Role.BUILD:
+            place.logs[seen.name].say(exporting_line(nonce, seen.request))
+            await asyncio.sleep(self._pace("push"))
+        place.answered.add((seen.uid, seen.request))
+        place.logs[seen.name].say(answer_line(nonce, seen.request, dump(result)))
+
     async def _end(self, place: Place, pod: dict[str, Any]) -> None:
         seen = pod_from(pod)
-        result: Failure | Resolved | Built | Published
-        match place.behaviour(seen):
-            case Hang(until=None):
-                return
-            case Hang(until=asyncio.Event() as happened):
-                await happened.wait()
-                result = _success(place, seen, pod)
-            case Failure() as failed:
-                result = failed
-            case None:
-                result = _success(place, seen, pod)
+        result = await _result(place, pod)
+        if result is None:
+            return
         message = dump(result)
         nonce, log = _nonce(pod), place.logs[seen.name]
         if nonce and self.answers(seen) and not log.ended:
@@ -270,6 +305,19 @@ async def _once(work: Work) -> None:
         raise
 
 
+async def _result(place: Place, manifest: dict[str, Any]) -> Failure | Resolved | Built | Published | None:
+    """Return what the step of a pod comes to, None where that is nothing."""
+    pod = pod_from(manifest)
+    match place.behaviour(pod):
+        case Hang(until=None):
+            return None
+        case Hang(until=asyncio.Event() as happened):
+            await happened.wait()
+        case Failure() as failed:
+            return failed
+    return _success(place, pod, manifest)
+
+
 def _success(place: Place, pod: Pod, manifest: dict[str, Any]) -> Resolved | Built | Published:
     match pod.role:
         case Role.RESOLVE | Role.CHECK:
@@ -280,6 +328,9 @@ def _success(place: Place, pod: Pod, manifest: dict[str, Any]) -> Resolved | Bui
             return Built(digest=built_digest(pod), cache=CacheUse(hits=1, total=3))
         case Role.PUBLISH:
             arguments = manifest["spec"]["containers"][0]["args"]
+            if pod.handed is not None:
+                asked = manifest["metadata"]["annotations"][REQUEST_ANNOTATION]
+                arguments = PublishRequest.model_validate_json(asked).arguments
             tags = tuple(each.removeprefix("--tag=") for each in arguments if each.startswith("--tag="))
             images = Pushed.model_validate_json(pod.built_annotation).images
             index = digest(*(image.digest for image in images))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.plan.children import Pod, Role
 
-from .api import Api, Object
+from .api import Api, ApiError, Object
 from .faults import Length
 from .kubelet import Hang, Place, digest, failure
 
@@ -134,6 +134,7 @@ class Scenario:
 
 GIT: Final = {"git": {"url": "https://git.example.com/app.git", "ref": "main"}}
 BOTH: Final = ["linux/amd64", "linux/arm64"]
+KEPT: Final = {"cache": {"mode": "Min"}, "scheduling": {"keepBuilder": "10m"}}
 
 
 def _first_try_fails(_: Case, pod: Pod) -> object:
@@ -161,6 +162,10 @@ def _first_try_hangs(_: Case, pod: Pod) -> object:
     return Hang() if pod.role is Role.BUILD and pod.attempt == 1 else None
 
 
+def _kept_builder_hangs(_: Case, pod: Pod) -> object:
+    return Hang() if pod.role is Role.BUILD and pod.handed is not None else None
+
+
 def _is_running(case: Case) -> Callable[[], bool]:
     return lambda: any(entry.get("phase") == "Running" for entry in case.run("platforms") or ())
 
@@ -184,6 +189,21 @@ async def _supersede(case: Case) -> None:
 async def _rebuild(case: Case) -> None:
     await case.until(case.ended())
     await case.annotate(rebuild_requested_at=datetime.now(UTC).isoformat())
+
+
+async def _edit_again(case: Case) -> None:
+    await case.until(case.ended())
+    await case.edit(build={"args": {"VERSION": "2"}})
+
+
+async def _lose_kept(case: Case) -> None:
+    await _edit_again(case)
+    running = _is_running(case)
+    await case.until(lambda: len(case.results) > 1 or (case.run("result") is None and running()))
+    if len(case.results) == 1:
+        pod = case.run("platforms")[0]["pod"]
+        with suppress(ApiError):  # given up already
+            await case.api.delete(f"/api/v1/namespaces/{case.namespace}/pods/{pod}", {"gracePeriodSeconds": 0})
 
 
 async def _push(case: Case) -> None:
@@ -248,6 +268,21 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
     "lost": Scenario(Length(15, 20, 25), behaviour=_first_try_hangs, people=_lose, attempts={"build": 2}),
     "rebuilt": Scenario(Length(18, 25, 28), people=_rebuild, runs=(SUCCEEDED, SUCCEEDED)),
+    "kept": Scenario(
+        Length(24, 34, 36),
+        spec={**KEPT, "platforms": BOTH},
+        builders=2,
+        people=_edit_again,
+        runs=(SUCCEEDED, SUCCEEDED),
+    ),
+    "kept-lost": Scenario(
+        Length(24, 34, 36),
+        spec=KEPT,
+        behaviour=_kept_builder_hangs,
+        people=_lose_kept,
+        runs=(SUCCEEDED, SUCCEEDED),
+        attempts={"build": 2},
+    ),
     "deleted": Scenario(Length(11, 11, 21), behaviour=_hangs, people=_delete, deleted=True, runs=()),
 }
 
