@@ -13,6 +13,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -30,6 +31,7 @@ from hack.target import CommandError, Target, from_environment
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import BuilderUse
 from tests.cluster import cgroups, lifecycle
+from tests.cluster.errors import ClusterError
 from tests.cluster.fixture import Cluster
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.layout import Layout
@@ -56,6 +58,17 @@ BEGIN: Final = "<!-- soak -->"
 END: Final = "<!-- /soak -->"
 _USERS: Final = {"Cancelled", "Superseded", "Succeeded", str(Reason.BUILD_FAILED)}
 """Reasons for which a run ends here that are no failure, or the user's."""
+_NOT_DONE: Final = (
+    CommandError,
+    ClusterError,
+    ApiError,
+    aiohttp.ClientError,
+    subprocess.SubprocessError,
+    OSError,
+    TimeoutError,
+    AssertionError,
+)
+"""What a fault ends with that cannot be brought about just now: its pod is gone, or what it needs is away itself."""
 _BOTH: Final = ["linux/amd64", "linux/arm64"]
 _CROSS: Final = (
     "FROM --platform=$BUILDPLATFORM busybox:1.36 AS build\nARG VERSION\nRUN sleep {} && echo hello > /hello\n"
@@ -114,11 +127,16 @@ class Soak:
             async with room:
                 await self._build(number, kinds[number], pauses[number])
 
+        building = asyncio.gather(*(one(number) for number in range(self._tally.builds)))
         try:
-            await asyncio.gather(*(one(number) for number in range(self._tally.builds)))
+            # Without faults it is no soak: what ends them, which is a mistake in here, ends all of it.
+            both: set[asyncio.Future[Any]] = {building, breaking}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await (breaking if breaking.done() else building)
         finally:
-            breaking.cancel()
-            await asyncio.gather(breaking, return_exceptions=True)
+            for task in (building, breaking):
+                task.cancel()
+            await asyncio.gather(building, breaking, return_exceptions=True)
         try:
             await self._look_for_leaks()
         finally:
@@ -210,7 +228,7 @@ class Soak:
             name = self._rng.choices(list(ways), [weight for weight, _ in ways.values()])[0]
             try:
                 await ways[name][1]()
-            except (CommandError, ApiError, aiohttp.ClientError, OSError, TimeoutError, AssertionError) as error:
+            except _NOT_DONE as error:
                 print(f"not done: {name}: {str(error)[:200]}", flush=True)
             else:
                 self._tally.faults[name] += 1

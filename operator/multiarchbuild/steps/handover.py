@@ -1,15 +1,15 @@
 """What a step was started too early to know: the operator writes it into an annotation of the step's pod."""
 
-import time
 from collections.abc import Callable
 
 from multiarchbuild.api import mounts as paths
 
+from .changes import Changes
 from .log import say
 from .mounts import Mounts
 
-_POLL = 0.02
-"""Seconds between two looks at a file that the kubelet writes."""
+_MEANWHILE = 0.1
+"""Seconds between two calls of what is done meanwhile."""
 
 
 def handed_over(mounts: Mounts, name: str, what: str, meanwhile: Callable[[], None] = lambda: None) -> str:
@@ -17,10 +17,11 @@ def handed_over(mounts: Mounts, name: str, what: str, meanwhile: Callable[[], No
 
     `meanwhile` is called while it waits and may raise what makes waiting useless.
     """
-    file = mounts.at(paths.POD_INFO) / name
-    if not file.read_text():
-        say(f"waiting for {what}")
-    while not (text := file.read_text()):
-        meanwhile()
-        time.sleep(_POLL)
+    folder = mounts.at(paths.POD_INFO)
+    with Changes(folder) as changes:
+        if not (folder / name).read_text():
+            say(f"waiting for {what}")
+        while not (text := (folder / name).read_text()):
+            meanwhile()
+            changes.wait(_MEANWHILE)
     return text

@@ -30,13 +30,13 @@ from multiarchbuild.api.inputs import Inputs
 from multiarchbuild.api.requests import RequestHead
 from multiarchbuild.api.results import Failure, load
 
+from .changes import Changes
 from .log import say
 from .mounts import Mounts
 
 NOTED_SECONDS = 5.0
 """How long a result may wait for the operator to take note of it."""
-_POLL = 0.02
-"""Seconds between two looks at files that the kubelet writes: hours of it must cost next to nothing."""
+_POLL = 0.01
 _SWEEP_SECONDS = 5.0
 
 
@@ -182,7 +182,7 @@ def _sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if (folder / paths.SWEPT_FILE).read_text().strip() == token:
                 return
-        time.sleep(_POLL / 2)
+        time.sleep(_POLL)
     raise UncleanError("processes of the last build may still run beside buildkitd")
 
 
@@ -203,16 +203,17 @@ def _next(mounts: Mounts, last: str, idle: float) -> str | None:
     info, now = mounts.at(paths.POD_INFO), time.monotonic()
     noted_by, until = now + NOTED_SECONDS, now + idle
     noted, seen = False, ""
-    while True:
-        text = (info / paths.REQUEST_FILE).read_text()
-        if text != seen and _name(text) not in (None, last):
-            return text
-        seen = text
-        noted = noted or (info / paths.IDLE_FILE).read_text() == last
-        now = time.monotonic()
-        if now > until or (now > noted_by and not noted):
-            return None
-        time.sleep(_POLL)
+    with Changes(info) as changes:
+        while True:
+            text = (info / paths.REQUEST_FILE).read_text()
+            if text != seen and _name(text) not in (None, last):
+                return text
+            seen = text
+            noted = noted or (info / paths.IDLE_FILE).read_text() == last
+            now, end = time.monotonic(), until if noted else min(until, noted_by)
+            if now > end:
+                return None
+            changes.wait(end - now)
 
 
 def _name(text: str) -> str | None:

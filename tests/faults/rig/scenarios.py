@@ -269,14 +269,14 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "lost": Scenario(Length(15, 20, 25), behaviour=_first_try_hangs, people=_lose, attempts={"build": 2}),
     "rebuilt": Scenario(Length(18, 25, 28), people=_rebuild, runs=(SUCCEEDED, SUCCEEDED)),
     "kept": Scenario(
-        Length(24, 34, 36),
+        Length(42, 34, 45),
         spec={**KEPT, "platforms": BOTH},
         builders=2,
         people=_edit_again,
         runs=(SUCCEEDED, SUCCEEDED),
     ),
     "kept-lost": Scenario(
-        Length(24, 34, 36),
+        Length(36, 31, 44),
         spec=KEPT,
         behaviour=_kept_builder_hangs,
         people=_lose_kept,
