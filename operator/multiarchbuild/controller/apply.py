@@ -113,6 +113,7 @@ class Applier:
             NameTaken: An object that the build does not control has the name.
             NotHanded: A kept builder can't be asked any more.
             Gone: The namespace is being deleted.
+            Conflict: What is to be deleted has changed: to be looked at again.
             KubeError: Anything else, to be tried again.
         """
         namespace = build.metadata.namespace
@@ -256,8 +257,9 @@ class Applier:
 
     async def _delete(self, kind: Kind, build: MultiArchBuild, name: str, uid: str) -> None:
         try:
+            # A conflict need not mean that the name is another object's by now: it is looked at again.
             await self._kube.delete(kind, build.metadata.namespace, name, uid=uid)
-        except (NotFound, Conflict):
+        except NotFound:
             return
         self._views.deleted(kind, build.metadata.uid, name, uid)
         _LOG.info("deleted", kind=kind.kind, child=name)

@@ -9,7 +9,7 @@ from multiarchbuild.plan.children import Pod
 from multiarchbuild.plan.kept import finds_no_room, surplus
 from multiarchbuild.plan.policy import KeptBuilders
 
-from .kube import PODS, Conflict, Kube, KubeError, NotFound
+from .kube import PODS, Kube, KubeError, NotFound
 from .logs import logger
 from .metrics import Metrics
 from .views import Views
@@ -71,7 +71,7 @@ class KeptBounds:
         self._views.deleted(PODS, owner, pod.name, pod.uid)
         try:
             await self._kube.delete(PODS, pod.namespace, pod.name, uid=pod.uid)
-        except (NotFound, Conflict):
+        except NotFound:
             pass
         except KubeError as error:
             self._views.not_deleted(owner, pod.name, pod.uid)

@@ -32,6 +32,9 @@ from .api import Api, ApiError, insist
 NODES: Final = {"faults-amd64": "amd64", "faults-arm64": "arm64"}
 _ROOM = {"cpu": "10k", "memory": "64Ti", "pods": "20k", "ephemeral-storage": "64Ti"}
 _LEASE_SECONDS = 6
+_NOTED_SECONDS = 5.0
+"""As `steps.kept.NOTED_SECONDS`."""
+_Outcome = Failure | Resolved | Built | Published
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,13 @@ class Kubelet:
             place.logs[seen.name].say(exporting_line(nonce, seen.request))
             await asyncio.sleep(self._pace("push"))
         place.answered.add((seen.uid, seen.request))
-        place.logs[seen.name].say(answer_line(nonce, seen.request, dump(result)))
+        message = dump(result)
+        place.logs[seen.name].say(answer_line(nonce, seen.request, message))
+        await asyncio.sleep(_NOTED_SECONDS)
+        now = pod_from(place.pods[seen.uid])
+        if now.request == seen.request and not now.idle:
+            # Nobody has taken note of it: it stands in the termination message.
+            await self._terminate(pod, result, message)
 
     async def _end(self, place: Place, pod: dict[str, Any]) -> None:
         seen = pod_from(pod)
@@ -273,6 +282,9 @@ class Kubelet:
             # The result is in the log before the end of the container is seen.
             log.say(answer_line(nonce, seen.name, message), last=True)
             await asyncio.sleep(self._pace("start"))
+        await self._terminate(pod, result, message)
+
+    async def _terminate(self, pod: dict[str, Any], result: _Outcome, message: bytes) -> None:
         terminated = {
             "exitCode": int(isinstance(result, Failure)),
             "reason": "Error" if isinstance(result, Failure) else "Completed",
@@ -305,7 +317,7 @@ async def _once(work: Work) -> None:
         raise
 
 
-async def _result(place: Place, manifest: dict[str, Any]) -> Failure | Resolved | Built | Published | None:
+async def _result(place: Place, manifest: dict[str, Any]) -> _Outcome | None:
     """Return what the step of a pod comes to, None where that is nothing."""
     pod = pod_from(manifest)
     match place.behaviour(pod):
