@@ -13,7 +13,8 @@ from .probe import failure
 
 _NONE = "this node has no AppArmor: its builders have the seccomp profile alone"
 _HINT = (
-    "this node has AppArmor, whose profile for containers forbids mounts: builders need profile.appArmor of the chart"
+    "this node has AppArmor, whose profile for containers forbids mounts: "
+    "builders need the one that profile.appArmor of the chart loads"
 )
 
 
