@@ -62,8 +62,11 @@ class Fault(StrEnum):
 
     @property
     def disturbs_all(self) -> bool:
-        """Whether builds that share the operator's watch streams are hit as well."""
-        return self.kills or self in {Fault.GONE, Fault.CUT, Fault.SILENT}
+        """Whether builds that share the operator's watch streams are hit as well, or hide it.
+
+        What was dropped is found once a stream has been silent, which one that many builds share never is.
+        """
+        return self.kills or self in {Fault.DROP, Fault.GONE, Fault.CUT, Fault.SILENT}
 
 
 _REQUESTS = frozenset(

@@ -42,5 +42,6 @@ def test_a_seed_makes_the_same_plans_in_which_each_scenario_and_fault_has_its_tu
 
 def test_only_plans_that_disturb_others_have_an_operator_of_their_own() -> None:
     assert Plan.parse("build/kill-after@3").alone
-    assert Plan.parse("build/drop@3+gone@1").alone
-    assert not Plan.parse("build/drop@3+conflict@1").alone
+    assert Plan.parse("build/delay@3+gone@1").alone
+    assert Plan.parse("build/drop@3+conflict@1").alone
+    assert not Plan.parse("build/delay@3+conflict@1").alone
