@@ -194,7 +194,7 @@ class Operator:
 
     def lines(self, **fields: str) -> list[dict[str, Any]]:
         """Return the log lines that have these fields."""
-        entries = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        entries = [json.loads(line) for line in self.log.read_text().split("\n")[:-1] if line.startswith("{")]
         return [entry for entry in entries if fields.items() <= entry.items()]
 
 

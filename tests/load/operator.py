@@ -121,7 +121,7 @@ class Operator:
     def lines(self, level: str) -> list[dict[str, Any]]:
         """Return the lines of its log of a level."""
         text = (self.folder / "operator.log").read_text(encoding="utf-8")
-        entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        entries = [json.loads(line) for line in text.split("\n")[:-1] if line.startswith("{")]
         return [entry for entry in entries if entry.get("level") == level]
 
 

@@ -121,7 +121,8 @@ class Operator:
         """Return the lines of its log of a level."""
         if not self.log.exists():
             return []
-        entries = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # The last one may be being written.
+        entries = [json.loads(line) for line in self.log.read_text().split("\n")[:-1] if line.startswith("{")]
         return [entry for entry in entries if entry.get("level") == level]
 
 
