@@ -155,18 +155,7 @@ class Kubelet:
         labels = {"kubernetes.io/arch": arch, "kubernetes.io/os": "linux", "kubernetes.io/hostname": name}
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
         await self._api.create("/api/v1/nodes", node, exists_ok=True)
-        now = _now()
-        conditions = [
-            {
-                "type": "Ready",
-                "status": "True",
-                "reason": "KubeletReady",
-                "message": "played",
-                "lastHeartbeatTime": now,
-                "lastTransitionTime": now,
-            }
-        ]
-        status: dict[str, Any] = {"conditions": conditions, "capacity": _ROOM, "allocatable": _ROOM}
+        status: dict[str, Any] = {"conditions": _conditions(), "capacity": _ROOM, "allocatable": _ROOM}
         if self.endpoint is not None:
             address, port = self.endpoint
             status["addresses"] = [{"type": "InternalIP", "address": address}]
@@ -182,6 +171,9 @@ class Kubelet:
                 spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now}
                 path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
                 await insist(partial(self._api.merge, path, {"spec": spec}))
+                # A node that was late once, on a busy machine, is not Ready until it says so.
+                status = {"status": {"conditions": _conditions()}}
+                await insist(partial(self._api.merge, f"/api/v1/nodes/{name}/status", status))
             await asyncio.sleep(_LEASE_SECONDS)
 
     async def _follow(self) -> None:
@@ -305,6 +297,12 @@ class Kubelet:
 
 class _Conflict(Exception):  # noqa: N818 - as the API server calls it
     """Others have written the pod at the same time, more often than the API server tries again by itself."""
+
+
+def _conditions() -> list[dict[str, str]]:
+    now = _now()
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played"}
+    return [{**ready, "lastHeartbeatTime": now, "lastTransitionTime": now}]
 
 
 async def _once(work: Work) -> None:
