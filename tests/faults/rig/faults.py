@@ -64,9 +64,10 @@ class Fault(StrEnum):
     def disturbs_all(self) -> bool:
         """Whether builds that share the operator's watch streams are hit as well, or hide it.
 
-        What was dropped is found once a stream has been silent, which one that many builds share never is.
+        What was dropped, or waits for another event, is found once a stream has been silent, which one that many builds
+        share never is.
         """
-        return self.kills or self in {Fault.DROP, Fault.GONE, Fault.CUT, Fault.SILENT}
+        return self.kills or self in {Fault.DROP, Fault.REORDER, Fault.GONE, Fault.CUT, Fault.SILENT}
 
 
 _REQUESTS = frozenset(
