@@ -23,9 +23,6 @@ from multiarchbuild.plan import context
 SHORT: Final[Mapping[str, object]] = {
     "multiarchbuild.controller.kube.REQUEST_SECONDS": 5.0,
     "multiarchbuild.controller.stream.SILENCE_SECONDS": 4.0,
-    # What was dropped is in the next list, at the latest: streams that many builds share are never silent.
-    "multiarchbuild.controller.stream.WATCH_SECONDS": 15,
-    "multiarchbuild.controller.stream.RELIST_SECONDS": 15,
     # Less than that: a watch about which there is nothing to say works.
     "multiarchbuild.controller.stream.STABLE_SECONDS": 1.0,
     "multiarchbuild.plan.context._PAUSES": tuple(pause / 5 for pause in context._PAUSES),
