@@ -26,6 +26,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from yarl import URL
 
 from multiarchbuild.api.foreign import NonsenseError, parse_object
+from multiarchbuild.api.pointers import pointer
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
 from multiarchbuild.oci.proxies import Proxies
 from multiarchbuild.plan.children import STEP_CONTAINER, Requests
@@ -469,12 +470,8 @@ def items_of(page: Mapping[str, Any]) -> Objects:
 
 
 def _pointers(metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return the values of labels and annotations by JSON pointers to them (RFC 6901)."""
-    return {
-        f"/metadata/{part}/{key.replace('~', '~0').replace('/', '~1')}": value
-        for part, pairs in metadata.items()
-        for key, value in pairs.items()
-    }
+    """Return the values of labels and annotations by JSON pointers to them."""
+    return {pointer(part, key): value for part, pairs in metadata.items() for key, value in pairs.items()}
 
 
 def _proxy(configuration: Configuration) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import urllib3
 
 from multiarchbuild.api.foreign import NonsenseError, parse_object
+from multiarchbuild.api.pointers import pointer
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NOT_APPLICABLE: Final = 422
@@ -50,7 +51,7 @@ class Api:
         """
         patch = [
             # A member that is missing equals null: https://github.com/evanphx/json-patch, which the API server uses.
-            *({"op": "test", "path": _path("annotations", key), "value": value} for key, value in are.items()),
+            *({"op": "test", "path": pointer("annotations", key), "value": value} for key, value in are.items()),
             *_changes("labels", labels),
             *_changes("annotations", annotations),
         ]
@@ -103,12 +104,8 @@ class Api:
 
 def _changes(field: str, values: Values) -> Iterator[dict[str, Any]]:
     for key, value in values.items():
-        path = _path(field, key)
+        path = pointer(field, key)
         yield {"op": "add", "path": path, "value": value or ""}
         if value is None:
             # It is there now, in any case: to remove what is missing would be an error.
             yield {"op": "remove", "path": path}
-
-
-def _path(field: str, key: str) -> str:
-    return f"/metadata/{field}/{key.replace('~', '~0').replace('/', '~1')}"

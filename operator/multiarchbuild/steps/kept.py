@@ -36,8 +36,8 @@ from .mounts import Mounts
 
 NOTED_SECONDS = 5.0
 """How long a result may wait for the operator to take note of it."""
-_POLL = 0.01
 _SWEEP_SECONDS = 5.0
+_SWEEP_POLL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if (folder / paths.SWEPT_FILE).read_text().strip() == token:
                 return
-        time.sleep(_POLL)
+        time.sleep(_SWEEP_POLL)
     raise UncleanError("processes of the last build may still run beside buildkitd")
 
 
