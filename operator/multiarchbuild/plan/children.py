@@ -145,6 +145,8 @@ class Pod:
     """Scheduling gates (KEP-3521): until whoever set them has removed them, as Kueue does, it gets no node."""
     sandboxed: bool = True
     """Whether its sandbox exists (condition PodReadyToStartContainers, KEP-3085)."""
+    acknowledged: bool = True
+    """Whether the kubelet of its node has said anything of it."""
     image: str = ""
     """Repository that a publish pod pushes to, and the tags that it moves there."""
     tags: tuple[str, ...] = ()
@@ -295,6 +297,7 @@ def pod_from(manifest: Mapping[str, Any]) -> Pod:
         user_namespace=manifest.get("spec", {}).get("hostUsers") is False,
         gates=tuple(gate["name"] for gate in manifest.get("spec", {}).get("schedulingGates") or ()),
         sandboxed=conditions.get("PodReadyToStartContainers", {}).get("status") != "False",
+        acknowledged="startTime" in status or bool(statuses),
         image=annotations.get(IMAGE_ANNOTATION, ""),
         tags=tuple(filter(None, annotations.get(TAGS_ANNOTATION, "").split(","))),
         destinations=tuple(filter(None, annotations.get(DESTINATIONS_ANNOTATION, "").split(","))),

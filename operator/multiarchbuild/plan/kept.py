@@ -149,7 +149,8 @@ def staying(
     goes_on = run is not None and run.result is None
     # What a quota has no room for may be what that pod holds.
     refused = goes_on and run is not None and any(entry.reason is Reason.POD_REJECTED for entry in run.platforms)
-    builders = not refused and (goes_on or any(pod.role is Role.BUILD for pod in stay))
+    # Those that still build when their run has ended go with it.
+    builders = not refused and (goes_on or any(pod.role is Role.BUILD and pod.concluded for pod in stay))
     return frozenset(pod.name for pod in stay if pod.role is Role.BUILD or builders)
 
 

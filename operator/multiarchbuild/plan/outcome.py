@@ -12,7 +12,7 @@ from .children import Node, Pod
 from .pod_policy import StepResources
 
 START_GRACE = timedelta(minutes=2)
-"""How long a container may fail to start (image pull, configuration) before the try counts as failed."""
+"""How long a pod that has a node may fail to start (sandbox, image pull, configuration) before the try has failed."""
 
 _KILLED = frozenset({137, 143})
 """Exit codes of a container that got SIGKILL, or SIGTERM as from a node that shuts down."""
@@ -125,7 +125,7 @@ def refusal(pod: Pod, nodes: Sequence[Node]) -> Failure | None:
 
 def _waiting(pod: Pod, now: datetime) -> Outcome:
     # Without a sandbox the status says nothing but this: why it is missing is in the kubelet's events.
-    missing = (pod.user_namespace or bool(pod.claim)) and pod.node is not None and not pod.sandboxed
+    missing = pod.node is not None and not (pod.sandboxed and pod.acknowledged)
     if pod.step_started_at is not None or not (pod.waiting_reason or missing):
         return Going()
     if pod.claim and pod.daemon_restarts and pod.waiting_reason == "CrashLoopBackOff":
@@ -136,8 +136,10 @@ def _waiting(pod: Pod, now: datetime) -> Outcome:
     if pod.claim and (missing or pod.waiting_reason in _NOT_CREATED):
         why = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_reason else "it is not mounted"
         return _volume_failed(pod, f"{why} (kubectl describe pod {pod.name})")
-    if missing:
+    if missing and pod.user_namespace and pod.acknowledged:
         return _no_user_namespace(pod, f"kubectl describe pod {pod.name} tells why")
+    if missing:
+        return _not_set_up(pod)
     if pod.user_namespace and pod.waiting_reason in _NOT_CREATED:
         return _no_user_namespace(pod, f"{pod.waiting_reason}: {pod.waiting_message}")
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
@@ -151,6 +153,16 @@ def _volume_failed(pod: Pod, why: str) -> Failure:
         reason=Reason.CACHE_VOLUME_FAILED,
         message=f"pod {pod.name} could not start with its cache volume (claim {pod.claim}): {why}. The next try has "
         "none, and the claim is deleted: the next run gets a new one",
+    )
+
+
+def _not_set_up(pod: Pod) -> Failure:
+    """Return how the step fails whose kubelet has not come to start anything, as after its node has lost its power."""
+    minutes = int(START_GRACE.total_seconds() // 60)
+    return Failure(
+        reason=Reason.BUILDER_LOST,
+        message=f"node {pod.node} has not begun to start pod {pod.name} within {minutes} minutes: "
+        f"kubectl describe pod {pod.name} tells what its kubelet waits for",
     )
 
 

@@ -85,7 +85,8 @@ def _with_reuse(before: StepStatus, step: StepStatus, pods: Sequence[Pod]) -> St
 
 def proceed(context: Context, run: RunStatus) -> PublishProgress:
     """Return what is to do for the publish step of `run`, once that may start."""
-    if not _is_nearly_built(context, run):
+    goes_on = run.publish is not None and attempts.next_due(context, run.publish) is None
+    if not goes_on and not _is_nearly_built(context, run):
         return PublishProgress(run.publish)
     built = _pushed(context, run) if is_built(run) else None
     spec = context.build.spec
@@ -171,7 +172,7 @@ def is_built(run: RunStatus) -> bool:
 
 
 def _is_nearly_built(context: Context, run: RunStatus) -> bool:
-    """Return whether the publish pod may start: some platform is built or being pushed, and all others are being built.
+    """Return whether a publish pod may start: some platform is built or being pushed, and all others are being built.
 
     It waits as long as the slowest platform is behind the fastest, and not for the length of a build. Where a build may
     turn out to be what is published already, the end of one that is not has to be awaited.
@@ -180,7 +181,7 @@ def _is_nearly_built(context: Context, run: RunStatus) -> bool:
     pods = (context.pod_named(entry.pod) for entry in run.platforms if run.comparison is None)
     begins = Phase.SUCCEEDED in phases or any(pod.exporting for pod in pods if pod is not None)
     ends = begins and phases <= {Phase.SUCCEEDED, Phase.RUNNING} and not _may_be_unchanged(run)
-    return (ends or run.publish is not None) and sources.pinned(context.build.spec, run) is not None
+    return ends and sources.pinned(context.build.spec, run) is not None
 
 
 def _may_be_unchanged(run: RunStatus) -> bool:

@@ -58,6 +58,7 @@ def test_a_pod_that_was_just_created() -> None:
         disrupted="",
         daemon_oom_killed=False,
         daemon_restarts=0,
+        acknowledged=False,
     )
 
 
@@ -244,6 +245,11 @@ def test_a_pod_that_waits_for_its_user_namespace() -> None:
     assert not pod(spec={"hostUsers": True}).user_namespace
     assert not pod(status=sandbox("False")).sandboxed
     assert pod(status=sandbox("True")).sandboxed
+
+
+def test_whether_its_kubelet_knows_of_a_pod() -> None:
+    assert not pod(status={"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}).acknowledged
+    assert pod(status={"phase": "Pending", "startTime": "2026-01-31T12:00:00Z"}).acknowledged
 
 
 def test_labels_and_taints_of_a_node() -> None:

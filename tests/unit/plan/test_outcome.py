@@ -248,8 +248,6 @@ def test_the_log_of_a_build_that_lost_its_daemon_for_memory_is_kept() -> None:
 
 
 GOING: dict[str, dict[str, Any]] = {
-    "just created": {},
-    "waits for a node": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]},
     "starts": {"phase": "Pending", **containers(step=waiting("PodInitializing"))},
     "creates its containers": {"phase": "Pending", **containers(step=waiting("ContainerCreating"))},
     "runs": {"phase": "Running", **containers(step={"running": {"startedAt": AT}})},
@@ -263,6 +261,7 @@ GOING: dict[str, dict[str, Any]] = {
     },
     "a disruption was called off": {
         "phase": "Running",
+        "startTime": AT,
         "conditions": [{"type": "DisruptionTarget", "status": "False"}],
     },
 }
@@ -343,8 +342,27 @@ def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: 
         assert words in came.message
 
 
-def test_without_a_user_namespace_a_missing_sandbox_is_waited_for() -> None:
-    assert seen(NO_SANDBOX, after=timedelta(hours=1)) == Going()
+NOT_ACKNOWLEDGED = {"phase": "Pending", "conditions": [SCHEDULED]}
+
+
+@pytest.mark.parametrize("status", [NO_SANDBOX, NOT_ACKNOWLEDGED], ids=["no sandbox", "not acknowledged"])
+@pytest.mark.parametrize("own_users", [True, False])
+def test_a_kubelet_that_does_not_begin_to_start_a_pod_is_not_waited_for(
+    status: dict[str, Any], *, own_users: bool
+) -> None:
+    assert seen(status, after=START_GRACE - timedelta(seconds=1)) == Going(look_again=START + START_GRACE)
+    came = seen(status, after=START_GRACE, hostUsers=own_users)
+    assert isinstance(came, Failure)
+    if status is NO_SANDBOX and not own_users:
+        assert came.reason is Reason.BUILDER_UNSUPPORTED
+    else:
+        assert came.reason is Reason.BUILDER_LOST
+        assert came.message.startswith("node n1 has not begun to start pod app-b within 2 minutes: kubectl describe")
+
+
+def test_a_node_is_waited_for_however_long() -> None:
+    for status in {}, {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]}:
+        assert seen(status, after=timedelta(days=1), nodeName=None) == Going()
 
 
 def test_what_the_runtime_says_of_a_step_that_it_cannot_start_is_told() -> None:

@@ -45,6 +45,7 @@ from multiarchbuild.plan.claims import request
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.identity import fingerprint
+from multiarchbuild.plan.outcome import START_GRACE
 from multiarchbuild.plan.parents import parents_of
 from multiarchbuild.plan.pod_policy import CacheVolumes
 from multiarchbuild.plan.policy import KeptBuilders, Policy
@@ -243,6 +244,15 @@ class Simulation(RuleBasedStateMachine):
     @rule(data=st.data())
     def pod_is_scheduled(self, data: st.DataObject) -> None:
         self.world.schedule(self._draw(data))
+
+    @precondition(lambda self: self._live())
+    @rule(data=st.data())
+    def kubelet_does_not_set_it_up(self, data: st.DataObject) -> None:
+        """As after its node has lost its power: it never comes to make the sandbox."""
+        pod = self._draw(data)
+        if pod["status"]["phase"] == "Pending":
+            self.world.schedule(pod)["status"]["startTime"] = timestamp(self.world.now)
+            pod["status"]["conditions"].append({"type": "PodReadyToStartContainers", "status": "False"})
 
     @precondition(lambda self: self._live())
     @rule(data=st.data())
@@ -653,9 +663,15 @@ class Simulation(RuleBasedStateMachine):
         if run is None or run.result is not None:
             return
         source = pinned(self.world.build.spec, run)
+        tried = self._awaiting()
+        steps = (run.resolve, *run.platforms, run.publish)
+        awaited = {step.pod for step in steps if step and step not in tried and not step.finished_at}
         for pod in map(pod_from, self._live()):
             if pod.run_id == run.id and pod.role is Role.BUILD and not pod.deleting and source not in (None, Source()):
                 assert pod.source_annotation, f"{pod.name} waits for its source"
+            begins_by = pod.scheduled_at + START_GRACE if pod.scheduled_at else None
+            if pod.step_started_at is None and begins_by is not None and begins_by <= self.world.now:
+                assert pod.name not in awaited, f"{pod.name} is waited for, and its kubelet does not start it"
         named = {entry.pod for entry in (*run.platforms, run.resolve, run.publish) if entry}
         assert not named & {name for kind, name in self.world.foreign if kind == "Pod"}, "it is not ours"
 

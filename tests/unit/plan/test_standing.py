@@ -5,7 +5,7 @@ from multiarchbuild.api.resource import CANCEL_ANNOTATION
 from multiarchbuild.api.status import Phase, PlatformStatus, Result
 from multiarchbuild.plan.children import Role
 from multiarchbuild.plan.policy import Policy
-from tests.unit.plan.world import GIT, World, node
+from tests.unit.plan.world import GIT, START, World, node, timestamp
 
 
 def test_a_source_that_can_not_be_resolved_stops_the_builders_that_wait_for_it() -> None:
@@ -44,7 +44,7 @@ def test_the_message_of_a_run_says_once_why_a_platform_is_not_built() -> None:
     world.edit(timeout="5m")
     world.settle()
     world.succeed(world.pod(platform="linux/amd64"))
-    world.schedule(world.pod(platform="linux/arm64"))
+    world.schedule(world.pod(platform="linux/arm64"))["status"]["startTime"] = timestamp(START)
     world.settle()
     run = world.status.run
     assert run is not None

@@ -484,12 +484,13 @@ class World:
         ]
         return found[-1]
 
-    def schedule(self, pod: dict[str, Any], node_name: str = "node-amd64") -> None:
-        """Give a pod a node."""
+    def schedule(self, pod: dict[str, Any], node_name: str = "node-amd64") -> dict[str, Any]:
+        """Give a pod a node, whose kubelet has not seen it yet; return the pod."""
         pod["spec"]["nodeName"] = node_name
         pod["status"]["conditions"] = [
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}
         ]
+        return pod
 
     def start(self, pod: dict[str, Any]) -> None:
         """Start the containers of a pod."""
