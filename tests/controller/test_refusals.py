@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 
 from multiarchbuild.controller import refused
-from multiarchbuild.controller.kube import BUILDS, Kube
+from multiarchbuild.controller.kube import BUILDS, EVENTS, PODS, Kube
 from multiarchbuild.plan import not_created
 from tests.faults.rig.api import Api, upstream
 from tests.faults.rig.operator import SHORT, Operator
 from tests.faults.rig.proxy import Proxy, Script, refusal
 
-from .conftest import Kubectl, build, eventually
+from .conftest import REAL, Kubectl, OperatorFactory, build, eventually
 
 pytestmark = pytest.mark.api
 
@@ -98,3 +98,31 @@ async def test_other_words_each_time_cost_five_writes_in_five_minutes(
     for app in WORDS:
         assert asked["status", app] <= MOST_WRITES, asked
         assert 2 <= asked["create", app] <= 2 + seconds / (refused.REFUSED_SECONDS / FASTER), asked
+
+
+async def test_a_service_account_that_comes_with_the_build_is_waited_for(
+    kube: Kube, kubectl: Kubectl, namespace: str, operator: OperatorFactory, tmp_path: Path
+) -> None:
+    """As GitOps applies them, in whatever order: no build is Stalled for it, and none waits for a minute."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(json.dumps({"tenants": [{"namespaces": ["*"], "serviceAccounts": ["*"]}]}))
+    arguments = ("--policy", str(policy), "--no-flux", "--namespace", namespace)
+    running = await operator(*arguments, program=REAL).leading()
+    manifest = json.loads(build(namespace))
+    manifest["spec"]["scheduling"] = {"serviceAccountName": "builder"}
+    kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+
+    async def is_refused() -> bool:
+        return any("builder" in line["error"] for line in running.lines(event="to be tried again"))
+
+    await eventually("the API server refuses the pod", is_refused)
+    kubectl("create", "serviceaccount", "builder", "-n", namespace)
+    began = time.monotonic()
+
+    async def is_created() -> bool:
+        return bool(await kube.list(PODS, namespace))
+
+    await eventually("the pod is created", is_created)
+    assert time.monotonic() - began < not_created.ASK_AGAIN.total_seconds() / 2
+    reasons = {event["reason"] for event in await kube.list(EVENTS, namespace)}
+    assert "PodRejected" not in reasons

@@ -65,6 +65,8 @@ _REMEMBERED: Final = 10_000
 _Metadata = Mapping[str, Mapping[str, str]]
 _EXCEEDED: Final = "exceeded quota"
 """Words of the admission plugin ResourceQuota."""
+_NO_SERVICE_ACCOUNT: Final = "error looking up service account"
+"""Words of the admission plugin ServiceAccount: also of a new namespace, until it has got its own."""
 
 
 class Rejected(Exception):  # noqa: N818 - what the API server did
@@ -233,6 +235,8 @@ class Applier:
         except (Forbidden, Invalid) as error:
             if isinstance(error, Forbidden) and error.namespace_terminating:
                 raise Gone(str(error)) from error
+            if _NO_SERVICE_ACCOUNT in str(error) and self._refusals.may_come(what):
+                raise Transient(str(error)) from error
             full = kind is PODS and _EXCEEDED in str(error)
             if full:
                 self._views.quota_exceeded(key)

@@ -19,6 +19,8 @@ REFUSED_SECONDS: Final = 60.0
 """When the API server is asked again for what it refused."""
 WORDS_SECONDS: Final = 120.0
 """Least time between two quotations of a refusal that says something else each time."""
+COMES_SECONDS: Final = 30.0
+"""How long a ServiceAccount may be missing before that is a refusal: the namespace, or all of it, was just applied."""
 _SHOWN: Final = 64
 """Characters of a value that a message shows."""
 _TOGETHER: Final = 8
@@ -47,6 +49,8 @@ class Refusals:
         """Know of none; `clock` returns seconds."""
         self._clock = clock
         self._known: dict[Hashable, _Refusal] = {}
+        self._awaited: dict[Hashable, float] = {}
+        """When was first asked for what may come by itself."""
 
     def standing(self, what: Hashable) -> str | None:
         """Return the API server's words while it may not be asked again for `what`."""
@@ -64,6 +68,13 @@ class Refusals:
             del self._known[next(iter(self._known))]
         return known.answer
 
+    def may_come(self, what: Hashable) -> bool:
+        """Return whether to wait for what `what` lacks, as it may have been applied together with the build."""
+        since = self._awaited.setdefault(what, self._clock())
+        if len(self._awaited) > _REMEMBERED:
+            del self._awaited[next(iter(self._awaited))]
+        return self._clock() < since + COMES_SECONDS
+
     def has_room(self, namespace: str) -> None:
         """Let the API server be asked now for what the quota of `namespace` has refused, the longest ago first."""
         now = self._clock()
@@ -74,6 +85,7 @@ class Refusals:
     def created(self, what: Hashable) -> None:
         """Note that it exists now."""
         self._known.pop(what, None)
+        self._awaited.pop(what, None)
 
 
 def _gist(answer: str) -> str:

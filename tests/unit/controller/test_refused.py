@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import Status
 from multiarchbuild.controller.refused import (
+    COMES_SECONDS,
     REFUSED_SECONDS,
     WORDS_SECONDS,
     Refusals,
@@ -52,6 +53,19 @@ def test_the_api_server_is_not_asked_again_too_soon() -> None:
     refusals.refused("pod", "no")
     refusals.created("pod")
     assert refusals.standing("pod") is None
+
+
+def test_what_may_have_been_applied_together_with_a_build_is_waited_for_a_while() -> None:
+    time = Time()
+    refusals = Refusals(lambda: time.now)
+    assert refusals.may_come("pod")
+    time.move(COMES_SECONDS - 1)
+    assert refusals.may_come("pod")
+    time.move(1)
+    assert not refusals.may_come("pod")
+    assert refusals.may_come("another")
+    refusals.created("pod")
+    assert refusals.may_come("pod")
 
 
 def test_other_ids_in_the_same_words_are_the_same_refusal() -> None:
