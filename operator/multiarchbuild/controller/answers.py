@@ -48,6 +48,7 @@ class _Followed:
     key: Key
     request: str
     """What the pod was asked for."""
+    run_id: str
     task: asyncio.Task[None] | None = None
     answer: str = ""
     taken: bool = False
@@ -66,6 +67,8 @@ class Answers:
         self._by_key: dict[Key, set[str]] = {}
         self._records: OrderedDict[tuple[str, str], str] = OrderedDict()
         """By uid and request: of builders that have failed, until others have come after them."""
+        self._exporting: dict[Key, str] = {}
+        """Runs of which some builder pushes its image, or has done so."""
         self._refused_until = 0.0
         self.open = 0
         """How many logs are being followed."""
@@ -106,7 +109,7 @@ class Answers:
     def _follow(self, key: Key, pod: Pod) -> None:
         if self.open >= self._streams or asyncio.get_running_loop().time() < self._refused_until:
             return
-        followed = self._followed[pod.uid] = _Followed(key, pod.request)
+        followed = self._followed[pod.uid] = _Followed(key, pod.request, pod.run_id)
         self._by_key.setdefault(key, set()).add(pod.uid)
         followed.task = asyncio.create_task(self._read(followed, key.namespace, pod))
         followed.task.add_done_callback(lambda task: self._ended(followed, task))
@@ -119,6 +122,7 @@ class Answers:
         own.discard(uid)
         if not own:
             del self._by_key[key]
+            self._exporting.pop(key, None)
         if followed.task is not None:
             followed.task.cancel()
             self._closes(followed)
@@ -153,11 +157,10 @@ class Answers:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _exports(self, followed: _Followed) -> None:
-        others = (self._followed[uid] for uid in self._by_key.get(followed.key, ()))
-        is_first = not any(other.exporting for other in others)
         followed.exporting = True
-        if is_first:
+        if self._exporting.get(followed.key) != followed.run_id:
             # What the run does about it, it does for the first.
+            self._exporting[followed.key] = followed.run_id
             self._changed(followed.key)
 
     def _keep(self, uid: str, request: str, record: str) -> None:

@@ -21,11 +21,11 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from yarl import URL
 
-from multiarchbuild.api.foreign import NonsenseError, parse_object
 from multiarchbuild.api.pointers import pointer
 from multiarchbuild.api.resource import GROUP, KIND, PLURAL, VERSION
 from multiarchbuild.oci.proxies import Proxies
@@ -483,9 +483,10 @@ def _status(payload: bytes) -> dict[str, Any]:
     """Return the object in an answer, empty where a proxy on the way has sent something else."""
     try:
         # Of any size, and not looked through: it is the API server's, and there is much of it.
-        return parse_object(payload, "the answer", largest=None, deepest=None)
-    except NonsenseError:
+        found = orjson.loads(payload)
+    except orjson.JSONDecodeError:
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:

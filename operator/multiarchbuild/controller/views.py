@@ -17,6 +17,7 @@ from multiarchbuild.plan.children import (
     ConfigMap,
     Node,
     Pod,
+    Role,
     claim_from,
     config_map_from,
     is_child,
@@ -289,8 +290,32 @@ def patience(before: Pod | None, now: Pod) -> float | None:
         return None
     if before is not None and before.ended and replace(before, phase=now.phase, ended=now.ended) == now:
         return None
+    if before is not None and _only_starts(before, now):
+        return None
     urgent = now.ended is not None or now.phase == "Failed" or now.deleting or bool(now.disrupted)
     return 0.0 if urgent else TOGETHER_SECONDS
+
+
+def _only_starts(before: Pod, now: Pod) -> bool:
+    """Return whether a pod has come nearer to its start, and nothing is said of that or follows from it.
+
+    Of builders status tells it. When a step has started, its log is followed from the next look on: that of a publish
+    step which is handed over later what was built comes then anyway.
+    """
+    seen = replace(before, acknowledged=now.acknowledged)
+    if seen == now:
+        return True
+    if now.role is Role.BUILD or _is_told(before) or _is_told(now) or now.phase not in {"Pending", "Running"}:
+        return False
+    seen = replace(seen, node=now.node, scheduled_at=now.scheduled_at)
+    if now.role is Role.PUBLISH and not now.built_annotation:
+        seen = replace(seen, phase=now.phase, step_started_at=now.step_started_at, sandboxed=now.sandboxed)
+    return seen == now
+
+
+def _is_told(pod: Pod) -> bool:
+    """Return whether status says what `pod` waits for."""
+    return bool(pod.gates or pod.unschedulable or pod.waiting_reason)
 
 
 def _ends_well(before: Pod | None, now: Pod) -> bool:

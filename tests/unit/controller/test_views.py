@@ -1,6 +1,7 @@
 """Views: never older than what was written, and never a ghost of what was deleted."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from multiarchbuild.controller.kube import CLAIMS, CONFIG_MAPS, PODS
 from multiarchbuild.controller.views import SETTLED_SECONDS, TOGETHER_SECONDS, Views, patience
 from multiarchbuild.controller.watch import Key
-from multiarchbuild.plan.children import Role, pod_from
+from multiarchbuild.plan.children import Pod, Role, pod_from
 from multiarchbuild.plan.pod_policy import CacheVolumes
 from multiarchbuild.plan.policy import Policy
-from tests.unit.plan.world import World, node, timestamp
+from tests.unit.plan.world import GIT, World, manifest, node, timestamp
 
 KEY = Key("team-a", "app")
 
@@ -150,6 +151,54 @@ def test_results_are_looked_at_at_once_and_all_else_together(cluster: Cluster) -
         change()
         cluster.views.pod_seen("MODIFIED", cluster.copied())
         assert cluster.taken() == expected
+
+
+def starting(role: Role, *, built: bool = False) -> dict[str, Pod]:
+    """Return what is seen of a pod from its creation to the start of its step."""
+    world = World(manifest(source=GIT) if role is Role.RESOLVE else manifest())
+    world.settle()
+    if role is Role.PUBLISH:
+        world.succeed(world.pod(platform="linux/amd64"))
+        (world.succeed if built else world.start)(world.pod(platform="linux/arm64"))
+        world.settle()
+    pod, seen = world.pod(role), {}
+    seen["created"] = pod_from(pod)
+    seen["unschedulable"] = replace(seen["created"], unschedulable="0/1 nodes are available")
+    world.schedule(pod)
+    seen["scheduled"] = pod_from(pod)
+    pod["status"]["startTime"] = timestamp(world.now)
+    seen["acknowledged"] = pod_from(pod)
+    seen["waiting"] = replace(seen["acknowledged"], waiting_reason="ErrImagePull")
+    world.start(pod)
+    seen["started"] = pod_from(pod)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "news"),
+    [
+        ("created", "scheduled", {Role.BUILD}),
+        ("scheduled", "acknowledged", set()),
+        ("acknowledged", "started", {Role.BUILD, Role.RESOLVE}),
+        ("created", "unschedulable", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
+        ("unschedulable", "scheduled", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
+        ("acknowledged", "waiting", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
+        ("waiting", "started", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
+    ],
+)
+def test_that_a_pod_comes_nearer_to_its_start_is_news_where_status_tells_it(
+    before: str, now: str, news: set[Role]
+) -> None:
+    for role in (Role.BUILD, Role.RESOLVE, Role.PUBLISH):
+        seen = starting(role)
+        expected = TOGETHER_SECONDS if role in news else None
+        assert patience(seen[before], seen[now]) == expected, role
+
+
+def test_a_publish_step_that_knows_what_was_built_is_followed_from_its_start() -> None:
+    seen = starting(Role.PUBLISH, built=True)
+    assert seen["created"].built_annotation
+    assert patience(seen["acknowledged"], seen["started"]) == TOGETHER_SECONDS
 
 
 @pytest.mark.parametrize(("exit_code", "expected"), [(0, SETTLED_SECONDS), (1, 0.0)])
