@@ -14,8 +14,9 @@ from multiarchbuild.api.source import FluxKind, FluxSource
 from multiarchbuild.plan.flux import GROUP_VERSION, PLURALS, Artifact, artifact_from, missing
 
 from .changes import Changes, flux_view
-from .kube import Forbidden, Kind, Kube, KubeError, NotFound
+from .kube import Forbidden, Kind, Kube, KubeError, NotFound, Transient
 from .logs import logger
+from .seen import version_of
 from .stream import Stream
 from .watch import Key
 
@@ -42,6 +43,8 @@ class Sources:
         self._kube, self._enabled = kube, enabled
         self._by_key: dict[Key, Ref] = {}
         self._by_ref: defaultdict[Ref, set[Key]] = defaultdict(set)
+        self._newest: dict[Ref, int] = {}
+        """Newest version that a watch has shown, of objects that builds use."""
 
     async def artifact_for(self, key: Key, build: MultiArchBuild) -> Artifact | None:
         """Return what Flux says of the source of a build, None where that is no object of Flux. Raises `KubeError`."""
@@ -50,14 +53,17 @@ class Sources:
             self.forget(key)
             return None
         # First: a change that comes while it is read has the build looked at once more.
-        self._register(key, Ref(wanted.kind, key.namespace, wanted.name))
+        ref = Ref(wanted.kind, key.namespace, wanted.name)
+        self._register(key, ref)
         if not self._enabled:
             return missing(wanted, "is not watched: start the operator with --flux (chart: flux.enabled)")
-        return await self._read(key.namespace, wanted)
+        return await self._read(ref, wanted)
 
-    def users(self, ref: Ref) -> Iterable[Key]:
-        """Return the builds whose source is this object."""
-        return tuple(self._by_ref.get(ref, ()))
+    def seen(self, ref: Ref, version: int) -> Iterable[Key]:
+        """Take in what a watch shows, and return the builds whose source is this object."""
+        if users := tuple(self._by_ref.get(ref, ())):
+            self._newest[ref] = max(version, self._newest.get(ref, 0))
+        return users
 
     def forget(self, key: Key) -> None:
         """Forget a build."""
@@ -66,6 +72,7 @@ class Sources:
             self._by_ref[ref].discard(key)
             if not self._by_ref[ref]:
                 del self._by_ref[ref]
+                self._newest.pop(ref, None)
 
     def _register(self, key: Key, ref: Ref) -> None:
         if self._by_key.get(key) != ref:
@@ -73,9 +80,14 @@ class Sources:
             self._by_key[key] = ref
             self._by_ref[ref].add(key)
 
-    async def _read(self, namespace: str, wanted: FluxSource) -> Artifact:
+    async def _read(self, ref: Ref, wanted: FluxSource) -> Artifact:
+        namespace = ref.namespace
         try:
-            return artifact_from(await self._kube.get(KINDS[wanted.kind], namespace, wanted.name), wanted)
+            found = await self._kube.get(KINDS[ref.kind], namespace, ref.name)
+            if version_of(found) < self._newest.get(ref, 0):
+                # Nothing else would have it looked at again.
+                raise Transient(f"{wanted.kind} {namespace}/{wanted.name} was read as it was before its last change")
+            return artifact_from(found, wanted)
         except NotFound as error:
             # For a path that it does not serve, the API server answers with a text and no Status.
             if not error.reason:
@@ -133,8 +145,9 @@ async def follow(kube: Kube, namespaces: Sequence[str], sources: Sources, change
 
         def handle(event: str, manifest: Mapping[str, Any]) -> None:
             meta = manifest["metadata"]
+            users = sources.seen(Ref(kind, meta["namespace"], meta["name"]), version_of(manifest))
             if changes.changed(event, manifest):
-                for key in sources.users(Ref(kind, meta["namespace"], meta["name"])):
+                for key in users:
                     changed(key)
 
         async with asyncio.TaskGroup() as group:

@@ -40,29 +40,46 @@ async def test_a_change_of_an_object_concerns_the_builds_that_use_it() -> None:
     assert artifact
     assert artifact.source
     assert server.asked[0][0] == "/apis/source.toolkit.fluxcd.io/v1/namespaces/team-a/gitrepositories/app"
-    assert list(found.users(REF)) == [KEY]
-    assert list(found.users(REF._replace(namespace="team-b"))) == []
-    assert list(found.users(REF._replace(kind=FluxKind.BUCKET))) == []
+    assert list(found.seen(REF, 1)) == [KEY]
+    assert list(found.seen(REF._replace(namespace="team-b"), 1)) == []
+    assert list(found.seen(REF._replace(kind=FluxKind.BUCKET), 1)) == []
 
 
 async def test_it_is_known_before_it_is_read_so_that_no_change_is_missed() -> None:
     found, _ = sources(Transient("away"))
     with pytest.raises(Transient):
         await found.artifact_for(KEY, build(source=FLUX))
-    assert list(found.users(REF)) == [KEY]
+    assert list(found.seen(REF, 1)) == [KEY]
+
+
+async def test_an_answer_from_before_the_last_change_is_not_taken() -> None:
+    def at(version: int, revision: str) -> dict[str, Any]:
+        found = flux_object(revision * 40)
+        return {**found, "metadata": {"resourceVersion": str(version)}}
+
+    found, server = sources(at(7, "a"))
+    await found.artifact_for(KEY, build(source=FLUX))
+    assert list(found.seen(REF, 8)) == [KEY]
+    with pytest.raises(Transient, match="GitRepository team-a/app was read as it was before its last change"):
+        await found.artifact_for(KEY, build(source=FLUX))
+    server.answer = at(8, "b")
+    artifact = await found.artifact_for(KEY, build(source=FLUX))
+    assert artifact
+    assert artifact.source
+    assert artifact.source.commit == "b" * 40
 
 
 async def test_a_build_that_uses_another_source_or_is_gone_is_forgotten() -> None:
     found, _ = sources(flux_object("a" * 40))
     await found.artifact_for(KEY, build(source=FLUX))
     await found.artifact_for(KEY, build(source={"flux": {**FLUX["flux"], "name": "other"}}))
-    assert list(found.users(REF)) == []
+    assert list(found.seen(REF, 1)) == []
     await found.artifact_for(KEY, build(source=INLINE))
-    assert list(found.users(REF._replace(name="other"))) == []
+    assert list(found.seen(REF._replace(name="other"), 1)) == []
     await found.artifact_for(KEY, build(source=FLUX))
     found.forget(KEY)
     found.forget(KEY)
-    assert list(found.users(REF)) == []
+    assert list(found.seen(REF, 1)) == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +88,7 @@ async def test_a_build_that_uses_another_source_or_is_gone_is_forgotten() -> Non
         (NotFound("app not found", status=404, reason="NotFound"), "does not exist in namespace 'team-a'"),
         (NotFound("HTTP 404", status=404), "install Flux (source.toolkit.fluxcd.io/v1)"),
         (Forbidden("no"), "chart: flux.enabled"),
-        ({}, "has no artifact yet"),
+        ({"metadata": {"resourceVersion": "1"}}, "has no artifact yet"),
     ],
 )
 async def test_what_can_not_be_had_is_said_with_the_remedy(answer: dict[str, Any] | KubeError, words: str) -> None:

@@ -719,7 +719,7 @@ def flux_object(commit: str, branch: str = "main") -> dict[str, Any]:
         "url": f"http://source-controller.flux-system.svc.cluster.local./gitrepository/team-a/app/{commit}.tar.gz",
     }
     ready = {"type": "Ready", "status": "True", "reason": "Succeeded", "message": "stored artifact"}
-    return {"status": {"artifact": artifact, "conditions": [ready]}}
+    return {"metadata": {"resourceVersion": "1"}, "status": {"artifact": artifact, "conditions": [ready]}}
 
 
 def kstatus(status: Status, generation: int) -> str:
