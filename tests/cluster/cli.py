@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster import build, lifecycle
+from tests.cluster import build, host, lifecycle
 from tests.cluster.build import packages
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import OWN_INSTANCE, OWN_NETWORK, Layout, cache_directory, parse_label, parse_nodes
@@ -25,6 +25,8 @@ PACKAGES = (
     "runc",
     "util-linux",
 )
+# Without its parser containerd does not confine containers, while kubelet finds that the kernel can.
+APP_ARMOR_PACKAGE = "apparmor"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +121,7 @@ def bring_up(
     """
     started = time.monotonic()
     build.preflight(cache)
-    packages.ensure(PACKAGES)
+    packages.ensure((*PACKAGES, APP_ARMOR_PACKAGE) if host.has_app_armor() else PACKAGES)
     built = build.ensure(cache, extra=(*extra, *(["kwok"] if wanted.kwok else [])))
     lifecycle.up(layout, wanted, built)
     if preload:

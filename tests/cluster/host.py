@@ -20,6 +20,12 @@ IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_LEAST = 1024
 """A node takes a dozen: with the default of 128, further nodes die of too many open files."""
+APP_ARMOR = Path("/sys/module/apparmor/parameters/enabled")
+
+
+def has_app_armor() -> bool:
+    """Returns whether the kernel, which all nodes share, has AppArmor and uses it."""
+    return APP_ARMOR.exists() and APP_ARMOR.read_text().startswith("Y")
 
 
 def acquire(layout: Layout) -> None:

@@ -168,6 +168,7 @@ def _cni(subnet: str, mtu: int) -> str:
 
 def _containerd(sandbox_image: str) -> str:
     # Containers keep the score that they may have: lowering it needs a capability that is often missing.
+    # containerd confines by AppArmor where the kernel has it and apparmor_parser is installed, as on any node.
     directories = json.dumps([path for path in CNI_DIRECTORIES if Path(path).is_dir()])
     return f"""\
 version = 3
@@ -183,7 +184,6 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
   [plugins.'io.containerd.cri.v1.images'.registry]
     config_path = "/run/machine/certs.d"
 [plugins.'io.containerd.cri.v1.runtime']
-  disable_apparmor = true
   restrict_oom_score_adj = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = {directories}

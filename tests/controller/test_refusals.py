@@ -112,10 +112,12 @@ async def test_a_service_account_that_comes_with_the_build_is_waited_for(
     manifest["spec"]["scheduling"] = {"serviceAccountName": "builder"}
     kubectl("create", "-f", "-", stdin=json.dumps(manifest))
 
-    async def is_refused() -> bool:
-        return any("builder" in line["error"] for line in running.lines(event="to be tried again"))
+    async def says_so() -> bool:
+        status = (await kube.get(BUILDS, namespace, "app")).get("status", {})
+        said = {each["type"]: each for each in status.get("conditions", ())}
+        return 'serviceaccount "builder" not found' in said.get("Ready", {}).get("message", "")
 
-    await eventually("the API server refuses the pod", is_refused)
+    await eventually("status says what the pod waits for", says_so)
     kubectl("create", "serviceaccount", "builder", "-n", namespace)
     began = time.monotonic()
 
@@ -126,3 +128,4 @@ async def test_a_service_account_that_comes_with_the_build_is_waited_for(
     assert time.monotonic() - began < not_created.ASK_AGAIN.total_seconds() / 2
     reasons = {event["reason"] for event in await kube.list(EVENTS, namespace)}
     assert "PodRejected" not in reasons
+    assert running.metric('mab_reconcile_errors_total{kind="transient"}') == 0, "nothing has gone wrong"

@@ -150,7 +150,9 @@ def test_a_mistake_ends_soon_with_its_reason_and_its_remedy(name: str, tenant: T
     assert took(build, status) < SOON * slowness()
     assert status["run"]["resolve" if "resolve" in status["run"] else "platforms"]
     attempts = [entry.get("attempt", 0) for entry in status["run"]["platforms"]]
-    assert max(attempts, default=1) <= 1, "nobody asks twice for what the user has to mend"
+    # A Secret may come a moment after the build.
+    most = 2 if reason == "SecretNotFound" else 1
+    assert max(attempts, default=1) <= most, "nobody asks twice for what the user has to mend"
 
     def saying_it(notes: list[str]) -> list[str]:
         return [note for note in notes if all(word in note for word in words)]

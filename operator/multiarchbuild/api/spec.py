@@ -468,7 +468,10 @@ class Spec(Model):
     ) = None
     """Time for a whole run, such as 90s, 30m or 1h30m; by default 1h, or what the operator's policy says."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """Further tries per step after infrastructure failures; failures that need the user's action are never retried."""
+    """Further tries per step after infrastructure failures; failures that need the user's action are not retried.
+
+    A missing Secret is looked for once more, whatever this says.
+    """
     rebuild: Rebuild = Rebuild()
     """What starts a run beside the spec, its source and a person."""
     suspend: bool = False

@@ -122,6 +122,8 @@ class Answers:
         own.discard(uid)
         if not own:
             del self._by_key[key]
+        if not own or (followed.exporting and not followed.answer):
+            # It was lost: that another one pushes the image in its place is news.
             self._exporting.pop(key, None)
         if followed.task is not None:
             followed.task.cancel()

@@ -65,17 +65,18 @@ _REMEMBERED: Final = 10_000
 _Metadata = Mapping[str, Mapping[str, str]]
 _EXCEEDED: Final = "exceeded quota"
 """Words of the admission plugin ResourceQuota."""
-_NO_SERVICE_ACCOUNT: Final = "error looking up service account"
-"""Words of the admission plugin ServiceAccount: also of a new namespace, until it has got its own."""
+_MAY_COME: Final = ("error looking up service account", "no PriorityClass with name", "failed quota")
+"""Words of admission plugins that miss an object: a ServiceAccount, which a new namespace has not at once either, a
+PriorityClass, and the LimitRange that gives pods what a ResourceQuota asks for."""
 
 
 class Rejected(Exception):  # noqa: N818 - what the API server did
     """The API server refused to create a child, and would again: the message is its own."""
 
-    def __init__(self, name: str, message: str) -> None:
-        """`name`: of the child."""
+    def __init__(self, name: str, message: str, *, awaited: bool = False) -> None:
+        """`name`: of the child; `awaited`: what it lacks may come by itself, and whoever asks again soon may get it."""
         super().__init__(message)
-        self.name = name
+        self.name, self.awaited = name, awaited
 
 
 class NameTaken(Exception):  # noqa: N818
@@ -235,8 +236,9 @@ class Applier:
         except (Forbidden, Invalid) as error:
             if isinstance(error, Forbidden) and error.namespace_terminating:
                 raise Gone(str(error)) from error
-            if _NO_SERVICE_ACCOUNT in str(error) and self._refusals.may_come(what):
-                raise Transient(str(error)) from error
+            if any(words in str(error) for words in _MAY_COME) and self._refusals.may_come(what):
+                _LOG.info("waits for what may have been applied with the build", child=action.name, error=str(error))
+                raise Rejected(action.name, str(error), awaited=True) from error
             full = kind is PODS and _EXCEEDED in str(error)
             if full:
                 self._views.quota_exceeded(key)

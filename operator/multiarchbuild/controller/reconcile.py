@@ -204,8 +204,7 @@ class Reconciler:
                 whole = _needs_contents(action) and not seen.complete
                 await self._applier.perform(await self._whole(seen) if whole else build, action)
             except Rejected as rejected:
-                self._metrics.reconcile_errors.labels("terminal").inc()
-                answer |= NotCreated(refused={rejected.name: str(rejected)})
+                answer |= self._rejected(rejected)
             except NameTaken as taken:
                 answer |= NotCreated(taken=frozenset({str(taken)}))
             except NotHanded as refused:
@@ -218,6 +217,13 @@ class Reconciler:
                     # It may have been handed over all the same; then it is of a run that has another builder.
                     answer |= NotCreated(not_handed=frozenset({action.pod}))
         return answer
+
+    def _rejected(self, rejected: Rejected) -> NotCreated:
+        words = {rejected.name: str(rejected)}
+        if rejected.awaited:
+            return NotCreated(awaited=words)
+        self._metrics.reconcile_errors.labels("terminal").inc()
+        return NotCreated(refused=words)
 
     async def _write(self, seen: SeenBuild, old: Status, new: Status) -> None:
         if new == old or (document := _dump(new)) == _dump(old):

@@ -20,7 +20,7 @@ REFUSED_SECONDS: Final = 60.0
 WORDS_SECONDS: Final = 120.0
 """Least time between two quotations of a refusal that says something else each time."""
 COMES_SECONDS: Final = 30.0
-"""How long a ServiceAccount may be missing before that is a refusal: the namespace, or all of it, was just applied."""
+"""How long what a pod names may be missing before that is a refusal: it may have been applied with the build."""
 _SHOWN: Final = 64
 """Characters of a value that a message shows."""
 _TOGETHER: Final = 8

@@ -303,13 +303,16 @@ def _only_starts(before: Pod, now: Pod) -> bool:
     step which is handed over later what was built comes then anyway.
     """
     seen = replace(before, acknowledged=now.acknowledged)
+    if not now.user_namespace:
+        # Nothing depends on the sandbox but how long it may be missing, which is looked at when it has been.
+        seen = replace(seen, sandboxed=now.sandboxed)
     if seen == now:
         return True
     if now.role is Role.BUILD or _is_told(before) or _is_told(now) or now.phase not in {"Pending", "Running"}:
         return False
     seen = replace(seen, node=now.node, scheduled_at=now.scheduled_at)
     if now.role is Role.PUBLISH and not now.built_annotation:
-        seen = replace(seen, phase=now.phase, step_started_at=now.step_started_at, sandboxed=now.sandboxed)
+        seen = replace(seen, phase=now.phase, step_started_at=now.step_started_at)
     return seen == now
 
 

@@ -29,7 +29,7 @@ from .children import Pod, Role, platform_of
 from .claims import Grant
 from .context import Context, earliest
 from .identity import builder_name, builder_slug
-from .not_created import ASK_AGAIN, Child
+from .not_created import ASK_AGAIN, ASK_SOON, Child
 from .placement import Choice, PlacementRequest, choose, contradiction, placement_request
 from .policy import Policy
 from .unchanged import last_image
@@ -200,6 +200,9 @@ def _start(
     if child.rejected:
         rejected = _update(before, phase=Phase.PENDING, reason=Reason.POD_REJECTED, message=child.rejected)
         return BuildProgress(rejected, wake_at=context.now + ASK_AGAIN)
+    if child.awaits:
+        waits = _update(before, phase=Phase.PENDING, reason=Reason.PENDING, message=child.awaits)
+        return BuildProgress(waits, wake_at=context.now + ASK_SOON)
     if child.failed or grant.failed:
         return BuildProgress(before)
     action = _action(context, run, builder, child, choice.placement, source, attempt, grant)

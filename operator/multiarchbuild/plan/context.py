@@ -91,10 +91,14 @@ class Context:
         """Return whether `attempt` (from 1), which failed so, is followed by another.
 
         One that left a tag alone always is, once: nothing is wrong with what it does, it has to look at the tag again.
-        And one that failed for its volume: the next has none, and what only makes builds faster fails none.
+        So is one that lacks a Secret, which may come a moment after the build: whoever makes Secrets is another
+        controller, and GitOps applies all at once. And one that failed for its volume: the next has none, and what only
+        makes builds faster fails none.
         """
         if failure.reason is Reason.CACHE_VOLUME_FAILED:
             return True
+        if failure.reason is Reason.SECRET_NOT_FOUND:
+            return attempt == 1
         least = 1 if failure.reason is Reason.TAG_MOVED else 0
         return failure.reason.retryable and attempt <= max(self.build.spec.retries, least)
 

@@ -15,10 +15,11 @@ from multiarchbuild.api.results import Failure, Resolved
 from multiarchbuild.api.status import LookStatus, RunStatus
 
 from .actions import Action, EnsureInputs, StartResolve
+from .builds import queued
 from .children import Pod, Role
-from .context import Context
+from .context import Context, earliest
 from .identity import digest, fingerprint, step_name
-from .not_created import ASK_AGAIN
+from .not_created import ASK_AGAIN, ASK_SOON
 from .outcome import Going, outcome
 
 _PAUSE = timedelta(seconds=5)
@@ -26,6 +27,8 @@ _SPREAD = 10
 """Seconds."""
 _DEADLINE = 300
 """Seconds that a look may take: git gives up on a silent server long before."""
+_PENDING = timedelta(seconds=_DEADLINE)
+"""How long its pod may be without a node: that is before the deadline begins."""
 
 StatusT = TypeVar("StatusT", bound=LookStatus)
 
@@ -83,6 +86,8 @@ def look(
         # Of the image it says nothing: it is what was asked for, be it looked at or not.
         rejected = update(status, reason=Reason.POD_REJECTED, message=child.rejected)
         return Look(rejected, wake_at=context.now + ASK_AGAIN)
+    if child.awaits:
+        return Look(status, wake_at=context.now + ASK_SOON)
     if child.failed:
         return Look(status)
     inputs = context.inputs(run.id).name
@@ -121,9 +126,15 @@ def _ask_again(context: Context) -> timedelta:
 
 def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[StatusT], datetime | None]) -> Look[StatusT]:
     came = outcome(pod, context.now)
+    if isinstance(came, Going) and pod.node is None and context.now >= pod.created_at + _PENDING:
+        # It holds one of the looks that the policy lets go on at a time.
+        why = queued(pod) if pod.gates else pod.unschedulable or "no scheduler has said why"
+        message = f"pod {pod.name} has got no node within {int(_PENDING.total_seconds() // 60)} minutes: {why}"
+        came = Failure(reason=Reason.SCHEDULING_TIMED_OUT, message=message)
     match came:
         case Going(look_again=look_again):
-            return Look(_waiting(status, pod), wake_at=look_again)
+            given_up = pod.created_at + _PENDING if pod.node is None else None
+            return Look(_waiting(status, pod), wake_at=earliest(look_again, given_up))
         case Resolved():
             # Seen now: by the clock of a node the next look might be due at once, again and again.
             ended = update(
@@ -139,9 +150,11 @@ def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[Status
 
 def _waiting(status: StatusT, pod: Pod) -> StatusT:
     """Return the status while `pod` goes on. Why the look before it failed stays until this one has ended."""
+    if pod.gates:
+        return update(status, pod=pod.name, reason=Reason.QUEUED, message=queued(pod))
     if pod.unschedulable:
         return update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
-    if status.reason in {Reason.UNSCHEDULABLE, Reason.POD_REJECTED}:
+    if status.reason in {Reason.UNSCHEDULABLE, Reason.POD_REJECTED, Reason.QUEUED}:
         return update(status, pod=pod.name, reason=None, message=None)
     return update(status, pod=pod.name)
 

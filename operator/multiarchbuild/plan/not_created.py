@@ -8,6 +8,8 @@ from .identity import alternatives
 
 ASK_AGAIN = timedelta(minutes=1)
 """When a child that was refused is asked for again."""
+ASK_SOON = timedelta(seconds=2)
+"""When one is that lacks what may have been applied together with the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class NotCreated:
 
     refused: Mapping[str, str] = field(default_factory=dict)
     """Refused by admission or validation, with the API server's words."""
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    """What lacks something that may have been applied together with the build, with the API server's words."""
     taken: frozenset[str] = frozenset()
     """Names of objects that this build does not control."""
     failed: frozenset[str] = frozenset()
@@ -25,16 +29,17 @@ class NotCreated:
 
     def __bool__(self) -> bool:
         """Return whether there is any."""
-        return bool(self.refused or self.taken or self.failed or self.not_handed)
+        return bool(self.refused or self.awaited or self.taken or self.failed or self.not_handed)
 
     def __contains__(self, name: object) -> bool:
         """Return whether the child of this name is among them."""
-        return name in self.refused or name in self.taken or name in self.failed
+        return name in self.refused or name in self.awaited or name in self.taken or name in self.failed
 
     def __or__(self, other: "NotCreated") -> "NotCreated":
         """Return both together."""
         return NotCreated(
             {**self.refused, **other.refused},
+            {**self.awaited, **other.awaited},
             self.taken | other.taken,
             self.failed | other.failed,
             self.not_handed | other.not_handed,
@@ -48,6 +53,8 @@ class Child:
     name: str
     rejected: str = ""
     """Why it is not created, and what to do; empty when it is."""
+    awaits: str = ""
+    """What it lacks, which may come by itself within seconds."""
     failed: bool = False
     """Whether it can't be asked for in this look."""
 
@@ -61,6 +68,9 @@ def child(name: str, not_created: NotCreated) -> Child:
         return Child(name, f"Objects that this build does not control have the names {taken}: delete or rename them.")
     if free in not_created.refused:
         return Child(free, _rejected(free, not_created.refused[free]))
+    if free in not_created.awaited:
+        words = not_created.awaited[free].rstrip(".")
+        return Child(free, awaits=f"waiting for what {free} needs, which may have been applied with the build: {words}")
     return Child(free, failed=free in not_created.failed)
 
 

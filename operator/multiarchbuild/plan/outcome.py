@@ -13,6 +13,8 @@ from .pod_policy import StepResources
 
 START_GRACE = timedelta(minutes=2)
 """How long a pod that has a node may fail to start (sandbox, image pull, configuration) before the try has failed."""
+SANDBOX_GRACE = timedelta(minutes=3)
+"""Likewise, may one whose kubelet is at work on its sandbox: a network that has no address free may have one soon."""
 
 _KILLED = frozenset({137, 143})
 """Exit codes of a container that got SIGKILL, or SIGTERM as from a node that shuts down."""
@@ -124,22 +126,31 @@ def refusal(pod: Pod, nodes: Sequence[Node]) -> Failure | None:
 
 
 def _waiting(pod: Pod, now: datetime) -> Outcome:
+    if pod.step_started_at is not None:
+        return Going()
+    if pod.node is None and not (pod.gates or pod.unschedulable):
+        # It has one in a moment, and that a kubelet then says nothing is no event.
+        known_by = pod.created_at + START_GRACE
+        return Going(look_again=known_by if now < known_by else None)
     # Without a sandbox the status says nothing but this: why it is missing is in the kubelet's events.
-    missing = pod.node is not None and not (pod.sandboxed and pod.acknowledged)
-    if pod.step_started_at is not None or not (pod.waiting_reason or missing):
+    unknown = pod.node is not None and not pod.acknowledged
+    missing = pod.node is not None and not pod.sandboxed
+    if not (pod.waiting_reason or missing or unknown):
         return Going()
     if pod.claim and pod.daemon_restarts and pod.waiting_reason == "CrashLoopBackOff":
         return _volume_failed(pod, "buildkitd does not start with what is in it")
-    patience = (pod.scheduled_at or pod.created_at) + START_GRACE
+    since = pod.scheduled_at or pod.created_at
+    at_work = missing and not (pod.claim or pod.user_namespace or pod.waiting_reason)
+    patience = since + (SANDBOX_GRACE if at_work else START_GRACE)
     if now < patience:
         return Going(look_again=patience)
     if pod.claim and (missing or pod.waiting_reason in _NOT_CREATED):
         why = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_reason else "it is not mounted"
         return _volume_failed(pod, f"{why} (kubectl describe pod {pod.name})")
-    if missing and pod.user_namespace and pod.acknowledged:
+    if missing and pod.user_namespace:
         return _no_user_namespace(pod, f"kubectl describe pod {pod.name} tells why")
-    if missing:
-        return _not_set_up(pod)
+    if missing or unknown:
+        return _not_set_up(pod, now - since)
     if pod.user_namespace and pod.waiting_reason in _NOT_CREATED:
         return _no_user_namespace(pod, f"{pod.waiting_reason}: {pod.waiting_message}")
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
@@ -156,9 +167,9 @@ def _volume_failed(pod: Pod, why: str) -> Failure:
     )
 
 
-def _not_set_up(pod: Pod) -> Failure:
+def _not_set_up(pod: Pod, waited: timedelta) -> Failure:
     """Return how the step fails whose kubelet has not come to start anything, as after its node has lost its power."""
-    minutes = int(START_GRACE.total_seconds() // 60)
+    minutes = int(waited.total_seconds() // 60)
     return Failure(
         reason=Reason.BUILDER_LOST,
         message=f"node {pod.node} has not begun to start pod {pod.name} within {minutes} minutes: "

@@ -12,7 +12,7 @@ from .actions import StartPublish, StartResolve
 from .children import Pod, Role
 from .context import Context
 from .identity import step_name
-from .not_created import ASK_AGAIN
+from .not_created import ASK_AGAIN, ASK_SOON
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ def proceed(
     if child.rejected:
         rejected = status.model_copy(update={"reason": Reason.POD_REJECTED, "message": child.rejected})
         return StepProgress(rejected, wake_at=context.now + ASK_AGAIN)
+    if child.awaits:
+        waits = status.model_copy(update={"reason": Reason.PENDING, "message": child.awaits})
+        return StepProgress(waits, wake_at=context.now + ASK_SOON)
     if child.failed:
         return StepProgress(status)
     started = StepStatus(pod=child.name, attempt=attempt, failed_attempts=status.failed_attempts)

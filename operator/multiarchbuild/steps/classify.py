@@ -78,6 +78,9 @@ _NO_ANSWER = re.compile(
     r": context deadline exceeded$|i/o timeout$|connection reset by peer$"
 )
 
+_LAYER = re.compile(r"(?:^|: )failed to copy: httpReadSeeker: ")
+"""What a step says that needs a layer of an image or of the cache: BuildKit fetches it as late as that."""
+
 # What carries a build.
 _DAEMON_LOST = re.compile(
     r"^failed to (?:receive status|get status|dial)|(?:^|: )failed to list workers: |rpc error: code = Unavailable|"
@@ -503,6 +506,26 @@ def _added(failed: _Failed) -> _Found | None:
     return _Found(Reason.BUILD_FAILED, f"{what}. Correct the URL or its checksum in the Dockerfile.")
 
 
+def _fetched(failed: _Failed) -> _Found | None:
+    """Tell that a server failed what a step needs: it is no process, so that all of it are BuildKit's own words."""
+    error = failed.error
+    if error.step is None:
+        return None
+    of_layer = _LAYER.search(error.cause) is not None
+    what = "a layer that it needs cannot be fetched" if of_layer else "what it needs cannot be fetched"
+    message = f"{failed.step} failed: {what}: {failed.said}."
+    match _answer(error):
+        case _Answer.NONE:
+            return _Found(Reason.REGISTRY_UNREACHABLE, message)
+        case _Answer.FAILED:
+            return _Found(Reason.REGISTRY_ERROR, message)
+        case _Answer.DENIED | _Answer.NOT_FOUND | _Answer.REFUSED if of_layer:
+            # Its image was described by the same registry a moment ago: a token is out of date, or the blob is gone.
+            return _Found(Reason.REGISTRY_ERROR, message)
+        case _:
+            return None
+
+
 # --- What carries the build: all of it is retried, but for a node that lets nobody build.
 
 
@@ -554,6 +577,7 @@ _CHECKS: tuple[Callable[[_Failed], _Found | None], ...] = (
     _base_image,
     _added,
     _file,
+    _fetched,
 )
 """In this order: what is of a process is never compared with anything else."""
 

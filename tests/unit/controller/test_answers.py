@@ -181,6 +181,39 @@ async def test_of_builders_that_push_their_images_the_first_is_news(server: ApiS
     assert [each.answer for each in followed.answers.known(KEY, pods)] == ["", ""]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_builder_that_pushes_in_place_of_one_that_was_lost_is_news(
+    server: ApiServer, kube: Kube, *, lost: bool
+) -> None:
+    names = ("app-1-amd64-1", "app-1-amd64-2")
+
+    def pushes(name: str) -> Handler:
+        async def handle(response: web.StreamResponse) -> None:
+            await response.write(exporting_line(NONCES[name], name).encode() + b"\n")
+            if not lost:
+                await response.write(answer_line(NONCES[name], name, b"{}").encode() + b"\n")
+            await asyncio.sleep(60)
+
+        return handle
+
+    followed, told = Followed(kube), []
+    other = replace(pod(names[0]), uid="other", name="app-1-arm64-1")
+    for name in names:
+        server.handlers = [pushes(name) if followed.called else goes_on, pushes(name)]
+        followed.answers.known(KEY, [other])
+        before = len(followed.called)
+        pods = [other, pod(name)]
+
+        def is_known(pods: list[Pod] = pods) -> bool:
+            seen = followed.answers.known(KEY, pods)[1]
+            return seen.exporting and (lost or bool(seen.answer))
+
+        await eventually(is_known)
+        told.append(len(followed.called) - before)
+    answered = 0 if lost else 1
+    assert told == [1 + answered, int(lost) + answered]
+
+
 async def test_logs_that_have_ended_leave_their_connection_to_others(server: ApiServer, kube: Kube) -> None:
     followed = Followed(kube)
     for number in (1, 2, 3):

@@ -167,8 +167,11 @@ def starting(role: Role, *, built: bool = False) -> dict[str, Pod]:
     world.schedule(pod)
     seen["scheduled"] = pod_from(pod)
     pod["status"]["startTime"] = timestamp(world.now)
+    pod["status"]["conditions"].append({"type": "PodReadyToStartContainers", "status": "False"})
     seen["acknowledged"] = pod_from(pod)
     seen["waiting"] = replace(seen["acknowledged"], waiting_reason="ErrImagePull")
+    pod["status"]["conditions"][-1]["status"] = "True"
+    seen["with its sandbox"] = pod_from(pod)
     world.start(pod)
     seen["started"] = pod_from(pod)
     return seen
@@ -179,7 +182,8 @@ def starting(role: Role, *, built: bool = False) -> dict[str, Pod]:
     [
         ("created", "scheduled", {Role.BUILD}),
         ("scheduled", "acknowledged", set()),
-        ("acknowledged", "started", {Role.BUILD, Role.RESOLVE}),
+        ("acknowledged", "with its sandbox", set()),
+        ("with its sandbox", "started", {Role.BUILD, Role.RESOLVE}),
         ("created", "unschedulable", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
         ("unschedulable", "scheduled", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),
         ("acknowledged", "waiting", {Role.BUILD, Role.RESOLVE, Role.PUBLISH}),

@@ -365,6 +365,7 @@ def test_a_volume_that_is_not_mounted_in_two_minutes_has_failed(isolation: Isola
     pod = found.pod()
     found.schedule(pod)
     pod["status"]["conditions"].append({"type": "PodReadyToStartContainers", "status": "False"})
+    pod["status"]["startTime"] = pod["metadata"]["creationTimestamp"]
     found.reconcile()
     assert entry(found).phase is Phase.PENDING
     found.advance(121)

@@ -42,7 +42,7 @@ from tests.unit.plan.world import (
 )
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
-USERS = [reason for reason in Reason if not reason.retryable]
+USERS = [reason for reason in Reason if not (reason.retryable or reason is Reason.SECRET_NOT_FOUND)]
 INFRASTRUCTURE = [reason for reason in Reason if reason.retryable]
 
 
@@ -379,6 +379,27 @@ def test_what_the_user_has_to_mend_is_never_retried(reason: Reason) -> None:
     assert w.decide().wake_after is None
 
 
+@pytest.mark.parametrize("role", [Role.RESOLVE, Role.BUILD, Role.PUBLISH])
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_secret_that_may_come_with_the_build_is_looked_for_once_more(role: Role, retries: int) -> None:
+    """GitOps applies all at once, and another controller may make the Secret."""
+    w = world(source=GIT, platforms=[AMD64], retries=retries)
+    for each in (Role.RESOLVE, Role.BUILD, Role.PUBLISH):
+        w.settle()
+        if each is role:
+            break
+        w.succeed_all(each)
+    w.fail(w.pod(role), Reason.SECRET_NOT_FOUND, "there is no Secret")
+    w.settle()
+    assert (run_of(w).result, run_of(w).reason) == (None, Reason.RETRYING)
+    w.advance(5)
+    w.settle()
+    w.fail(w.pod(role, attempt=2), Reason.SECRET_NOT_FOUND, "there is no Secret")
+    w.settle()
+    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_NOT_FOUND)
+    assert w.decide().wake_after is None
+
+
 @pytest.mark.parametrize("reason", INFRASTRUCTURE)
 def test_what_the_infrastructure_did_is_retried(reason: Reason) -> None:
     w = world()
@@ -488,10 +509,10 @@ def test_a_step_of_the_whole_run_that_fails_for_good_ends_the_run(role: Role) ->
     w.settle()
     if role is Role.PUBLISH:
         built(w)
-    w.fail(w.pod(role), Reason.SECRET_NOT_FOUND, "there is no Secret")
+    w.fail(w.pod(role), Reason.SECRET_INVALID, "this is no key")
     w.settle()
-    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_NOT_FOUND)
-    assert run_of(w).message == "there is no Secret"
+    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_INVALID)
+    assert run_of(w).message == "this is no key"
     assert w.status.image is None
     assert not [pod for pod in w.pods.values() if pod["status"]["phase"] == "Pending"], "nothing is left running"
 
@@ -616,6 +637,11 @@ def test_once_the_key_is_there_what_was_built_is_signed_and_not_built_again(reas
     w = built(world())
     w.fail(w.pod(Role.PUBLISH), reason)
     w.settle()
+    if reason is Reason.SECRET_NOT_FOUND:
+        w.advance(5)
+        w.settle()
+        w.fail(w.pod(Role.PUBLISH, attempt=2), reason)
+        w.settle()
     assert again(w) == []
     ready(w)
     assert len(w.built) == 2

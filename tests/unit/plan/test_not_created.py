@@ -1,16 +1,17 @@
 """A child that is not created delays no other, and one of others is never used."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.status import Phase, PlatformStatus, Result, RunStatus
-from multiarchbuild.plan.actions import EnsureInputs, StartBuild
+from multiarchbuild.plan.actions import EnsureInputs, StartBuild, StartResolve
 from multiarchbuild.plan.children import Role, pod_from
 from multiarchbuild.plan.identity import MAX_NAME, alternatives, inputs_name
-from multiarchbuild.plan.not_created import ASK_AGAIN, NotCreated, child
-from tests.unit.plan.world import GIT, POLLED, World, kstatus, manifest, node
+from multiarchbuild.plan.not_created import ASK_AGAIN, ASK_SOON, NotCreated, child
+from tests.unit.plan.world import GIT, INLINE, POLLED, World, kstatus, manifest, node
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
 
@@ -136,6 +137,23 @@ def test_who_has_to_act_sees_a_stalled_build() -> None:
     assert decision.wake_after == ASK_AGAIN
 
 
+@pytest.mark.parametrize("source", [INLINE, GIT])
+def test_what_a_pod_lacks_that_may_come_with_the_build_is_said_and_asked_for_again_soon(source: dict[str, Any]) -> None:
+    world = World(manifest(source=source))
+    starts = [action for action in world.decide().before if isinstance(action, StartBuild | StartResolve)]
+    words = 'error looking up service account team-a/builder: serviceaccount "builder" not found'
+    decision = world.decide_with(NotCreated(awaited={start.name: words for start in starts}))
+    types = {each.type: each for each in decision.status.conditions}
+    assert (types["Ready"].status, types["Reconciling"].status) == ("Unknown", "True")
+    assert "Stalled" not in types
+    assert f"waiting for what {starts[0].name} needs, which may have been applied with the build: {words}" in (
+        types["Ready"].message
+    )
+    assert decision.wake_after == ASK_SOON
+    world.settle()
+    assert len(world.pods) == len(starts)
+
+
 def test_what_got_no_answer_is_as_it_was_before() -> None:
     world = World(manifest())
     amd64, arm64 = (action for action in world.decide().before if isinstance(action, StartBuild))
@@ -236,6 +254,9 @@ def test_the_name_of_a_run_s_config_map_is_what_it_was() -> None:
 
 def test_what_goes_on_is_looked_at_every_few_minutes() -> None:
     world = World(manifest())
+    world.settle()
+    for pod in world.pods.values():
+        world.start(pod)
     wake_after = world.settle().wake_after
     assert wake_after is not None
     assert timedelta(minutes=2) < wake_after < timedelta(minutes=4), "a watch may miss what happens"

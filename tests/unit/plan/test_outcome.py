@@ -9,7 +9,7 @@ import pytest
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.results import Built, CacheUse, Failure, Published, Resolved, Source, dump
 from multiarchbuild.plan.children import pod_from
-from multiarchbuild.plan.outcome import START_GRACE, Going, Outcome, outcome
+from multiarchbuild.plan.outcome import SANDBOX_GRACE, START_GRACE, Going, Outcome, outcome
 from tests.unit.plan.world import START, digest_of, timestamp
 
 BUILT = Built(digest=digest_of("image"), cache=CacheUse(hits=1, total=2))
@@ -343,26 +343,36 @@ def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: 
 
 
 NOT_ACKNOWLEDGED = {"phase": "Pending", "conditions": [SCHEDULED]}
+CLAIMED = [{"name": "buildkitd-state", "persistentVolumeClaim": {"claimName": "app-cache"}}]
 
 
 @pytest.mark.parametrize("status", [NO_SANDBOX, NOT_ACKNOWLEDGED], ids=["no sandbox", "not acknowledged"])
-@pytest.mark.parametrize("own_users", [True, False])
+@pytest.mark.parametrize(
+    "spec", [{}, {"hostUsers": False}, {"volumes": CLAIMED}], ids=["plain", "own users", "cache volume"]
+)
 def test_a_kubelet_that_does_not_begin_to_start_a_pod_is_not_waited_for(
-    status: dict[str, Any], *, own_users: bool
+    status: dict[str, Any], spec: dict[str, Any]
 ) -> None:
-    assert seen(status, after=START_GRACE - timedelta(seconds=1)) == Going(look_again=START + START_GRACE)
-    came = seen(status, after=START_GRACE, hostUsers=own_users)
+    """One that says nothing at all is not blamed on what it has not come to, and costs no volume."""
+    at_work = status is NO_SANDBOX
+    grace = SANDBOX_GRACE if at_work and not spec else START_GRACE
+    assert seen(status, after=grace - timedelta(seconds=1), **spec) == Going(look_again=START + grace)
+    came = seen(status, after=grace, **spec)
     assert isinstance(came, Failure)
-    if status is NO_SANDBOX and not own_users:
-        assert came.reason is Reason.BUILDER_UNSUPPORTED
+    if at_work and spec:
+        assert came.reason in {Reason.BUILDER_UNSUPPORTED, Reason.CACHE_VOLUME_FAILED}
     else:
         assert came.reason is Reason.BUILDER_LOST
-        assert came.message.startswith("node n1 has not begun to start pod app-b within 2 minutes: kubectl describe")
+        minutes = 3 if at_work else 2
+        assert came.message.startswith(
+            f"node n1 has not begun to start pod app-b within {minutes} minutes: kubectl describe pod app-b"
+        )
 
 
 def test_a_node_is_waited_for_however_long() -> None:
     for status in {}, {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]}:
         assert seen(status, after=timedelta(days=1), nodeName=None) == Going()
+    assert seen({}, nodeName=None) == Going(look_again=START + START_GRACE), "its kubelet may say nothing then"
 
 
 def test_what_the_runtime_says_of_a_step_that_it_cannot_start_is_told() -> None:

@@ -309,6 +309,33 @@ def busy(count: int) -> list[BuildSummary]:
     return [replace(empty, name=f"x{number}", uid=f"x{number}", polling=True) for number in range(count)]
 
 
+@pytest.mark.parametrize("held", ["gated", "unschedulable", "unseen"])
+def test_a_look_without_a_node_says_why_and_leaves_its_place_to_others(held: str) -> None:
+    world = built()
+    world.advance(60)
+    world.settle()
+    (name,) = checks(world)
+    pod = world.pods[name]
+    if held == "gated":
+        pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    elif held == "unschedulable":
+        why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}
+        pod["status"]["conditions"] = [why]
+    world.settle()
+    assert world.status.source is not None
+    assert world.status.source.reason is {"gated": Reason.QUEUED, "unschedulable": Reason.UNSCHEDULABLE}.get(held)
+    world.advance(299)
+    world.settle()
+    assert checks(world) == [name]
+    world.advance(1)
+    world.settle()
+    assert checks(world) == []
+    assert world.status.source.reason is Reason.SCHEDULING_TIMED_OUT
+    assert world.status.source.message is not None
+    assert f"pod {name} has got no node within 5 minutes" in world.status.source.message
+    assert ready(world.status)[0] == "True"
+
+
 def test_no_more_looks_go_on_than_the_policy_allows() -> None:
     world = built()
     world.policy = Policy.model_validate({"polling": {"concurrent": 2}})

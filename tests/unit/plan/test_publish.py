@@ -130,12 +130,12 @@ def test_it_goes_when_the_last_platform_fails_and_what_was_built_is_kept() -> No
 def test_one_that_fails_early_fails_the_run_when_all_is_built_and_the_next_one_only_publishes() -> None:
     w = nearly_built()
     w.settle()
-    w.fail(w.pod(Role.PUBLISH), Reason.SECRET_NOT_FOUND, "there is no key")
+    w.fail(w.pod(Role.PUBLISH), Reason.SECRET_INVALID, "this is no key")
     w.settle()
     assert run_of(w).result is None
     w.succeed(w.pod(platform=ARM64))
     w.settle()
-    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_NOT_FOUND)
+    assert (run_of(w).result, run_of(w).reason) == (Result.FAILED, Reason.SECRET_INVALID)
     w.annotate(REBUILD_ANNOTATION, "2026-01-31T12:00:00Z")
     w.settle()
     assert roles(w) == [Role.PUBLISH]

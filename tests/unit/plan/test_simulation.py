@@ -45,7 +45,7 @@ from multiarchbuild.plan.claims import request
 from multiarchbuild.plan.cluster import ClusterView
 from multiarchbuild.plan.decide import Decision
 from multiarchbuild.plan.identity import fingerprint
-from multiarchbuild.plan.outcome import START_GRACE
+from multiarchbuild.plan.outcome import SANDBOX_GRACE
 from multiarchbuild.plan.parents import parents_of
 from multiarchbuild.plan.pod_policy import CacheVolumes
 from multiarchbuild.plan.policy import KeptBuilders, Policy
@@ -669,7 +669,7 @@ class Simulation(RuleBasedStateMachine):
         for pod in map(pod_from, self._live()):
             if pod.run_id == run.id and pod.role is Role.BUILD and not pod.deleting and source not in (None, Source()):
                 assert pod.source_annotation, f"{pod.name} waits for its source"
-            begins_by = pod.scheduled_at + START_GRACE if pod.scheduled_at else None
+            begins_by = pod.scheduled_at + SANDBOX_GRACE if pod.scheduled_at else None
             if pod.step_started_at is None and begins_by is not None and begins_by <= self.world.now:
                 assert pod.name not in awaited, f"{pod.name} is waited for, and its kubelet does not start it"
         named = {entry.pod for entry in (*run.platforms, run.resolve, run.publish) if entry}

@@ -101,7 +101,7 @@ def test_it_goes_on_with_what_was_built() -> None:
     assert [entry.phase for entry in run.platforms] == ["Succeeded", "Pending"]
 
 
-@pytest.mark.parametrize("reason", [Reason.BUILD_FAILED, Reason.SECRET_NOT_FOUND])
+@pytest.mark.parametrize("reason", [Reason.BUILD_FAILED, Reason.SECRET_INVALID])
 def test_what_somebody_has_to_mend_is_not_tried_again(reason: Reason) -> None:
     world = made({"retryInterval": "30m"}, retries=0)
     lose(world, reason)

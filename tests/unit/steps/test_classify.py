@@ -301,6 +301,35 @@ def test_a_certificate_that_is_not_trusted_names_where_to_name_its_ca() -> None:
     assert "`registries[].caBundle` (for this registry only) or `caBundle`" in found.message
 
 
+LAYER = "failed to compute cache key: failed to copy: httpReadSeeker: failed open: "
+BLOB = "http://r.test/v2/library/busybox/blobs/sha256:83d769cc?ns=docker.io"
+
+
+@pytest.mark.parametrize("step", ["[2/2] RUN sleep 1", "[2/3] COPY --from=base /a /b", "[stage-1 3/4] WORKDIR /x"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            f'{LAYER}failed to do request: Get "{BLOB}": dial tcp 10.0.0.2:5000: connect: connection refused',
+            Reason.REGISTRY_UNREACHABLE,
+        ),
+        (f"{LAYER}unexpected status from GET request to {BLOB}: 503 Service Unavailable", Reason.REGISTRY_ERROR),
+        (f"{LAYER}unexpected status from GET request to {BLOB}: 401 Unauthorized", Reason.REGISTRY_ERROR),
+        (f"{LAYER}content at {BLOB} not found: not found", Reason.REGISTRY_ERROR),
+        ('failed to load cache key: failed to do request: Head "https://r.test/v2/": EOF', Reason.REGISTRY_UNREACHABLE),
+        ("failed to compute cache key: something of the Dockerfile", Reason.BUILD_FAILED),
+    ],
+)
+def test_a_layer_that_a_step_needs_and_its_registry_does_not_give_is_not_the_dockerfiles_fault(
+    step: str, error: str, reason: Reason
+) -> None:
+    vertex = {"digest": "d", "name": step, "error": error}
+    text = f"{json.dumps({'vertexes': [vertex]})}\nerror: failed to solve: {error}"
+    found = classify(spec_of("run-1"), fed(text), AMD64)
+    assert found.reason is reason
+    assert found.message.startswith(f"{step} failed: ")
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
