@@ -194,9 +194,10 @@ def _after(context: Context, status: Status, before: tuple[Action, ...]) -> tupl
     build, pods, policy, now = context.build, context.pods, context.policy, context.now
     built_together = (each.platforms for each in builds.builders(build.spec))
     claims_gone = tuple(claims.deletions(build, policy, context.claims, built_together, status.run))
-    stay = kept.staying(pods, status.run, build, nodes=context.nodes, policy=policy, now=now)
     held = claims.held(pods, context.claims, claims_gone)
-    stay -= held
+    # What a builder takes along goes in the same look: the pod that publishes.
+    others = [pod for pod in pods if pod.name not in held]
+    stay = kept.staying(others, status.run, build, nodes=context.nodes, policy=policy, now=now)
     looks = status.source, status.base_images
     unneeded = retention.deletions(pods, context.config_maps, status.run, status.history, looks, now=now, stay=stay)
     gone = tuple(dict.fromkeys([*unneeded, *retention.ended(pods, held)]))
