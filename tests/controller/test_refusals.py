@@ -33,8 +33,7 @@ TIMES = {
     "multiarchbuild.controller.refused.REFUSED_SECONDS": refused.REFUSED_SECONDS / FASTER,
     "multiarchbuild.controller.refused.WORDS_SECONDS": refused.WORDS_SECONDS / FASTER,
     "multiarchbuild.controller.reconcile.REFUSED_SECONDS": refused.REFUSED_SECONDS / FASTER,
-    "multiarchbuild.plan.builds.ASK_AGAIN": ASK_AGAIN,
-    "multiarchbuild.plan.steps.ASK_AGAIN": ASK_AGAIN,
+    "multiarchbuild.plan.not_created.ASK_AGAIN": ASK_AGAIN,
 }
 MOST_WRITES = 5
 """Status writes that a refusal may cost in five minutes."""

@@ -83,7 +83,7 @@ def decide(
     )
     events = [EventRecord(f"{run_id}/started", "Normal", "Started", "A run has started.")]
     if name in not_created:
-        refused = child(name, not_created).rejected
+        refused = child(name, not_created).message
         run = run.model_copy(update={"reason": Reason.POD_REJECTED, "message": refused})
         events = [EventRecord(f"{name}/{Reason.POD_REJECTED}", "Warning", Reason.POD_REJECTED, refused)]
     return Decision(

@@ -1,7 +1,7 @@
 """Performs what was decided, one idempotent request for each action."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -234,19 +234,28 @@ class Applier:
         except NotFound as error:
             raise Gone(str(error)) from error
         except (Forbidden, Invalid) as error:
-            if isinstance(error, Forbidden) and error.namespace_terminating:
-                raise Gone(str(error)) from error
-            if any(words in str(error) for words in _MAY_COME) and self._refusals.may_come(what):
-                _LOG.info("waits for what may have been applied with the build", child=action.name, error=str(error))
-                raise Rejected(action.name, str(error), awaited=True) from error
-            full = kind is PODS and _EXCEEDED in str(error)
-            if full:
-                self._views.quota_exceeded(key)
-            quota_of = meta.namespace if full else ""
-            raise Rejected(action.name, self._refusals.refused(what, str(error), quota_of)) from error
+            raise self._refusal(kind, key, what, action.name, error) from error
         self._refusals.created(what)
         self._views.created(kind, {**manifest, "metadata": created["metadata"]})
         _LOG.info("created", kind=kind.kind, child=action.name, run=action.run_id, **_platforms(action))
+
+    def _refusal(
+        self, kind: Kind, build: Key, what: Hashable, name: str, error: Forbidden | Invalid
+    ) -> Rejected | Gone:
+        """Note that the API server refused to create the child `name`; return what that means."""
+        answer = str(error)
+        if isinstance(error, Forbidden) and error.namespace_terminating:
+            return Gone(answer)
+        if any(words in answer for words in _MAY_COME):
+            first = not self._refusals.is_awaited(what)
+            if self._refusals.may_come(what):
+                if first:
+                    _LOG.info("waits for what may have been applied with the build", child=name, error=answer)
+                return Rejected(name, answer, awaited=True)
+        full = kind is PODS and _EXCEEDED in answer
+        if full:
+            self._views.quota_exceeded(build)
+        return Rejected(name, self._refusals.refused(what, answer, build.namespace if full else ""))
 
     async def _check_owner(self, kind: Kind, build: MultiArchBuild, name: str) -> None:
         """Raise `NameTaken` unless the object is the build's own, which a look before a crash has created.

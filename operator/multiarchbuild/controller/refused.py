@@ -68,6 +68,10 @@ class Refusals:
             del self._known[next(iter(self._known))]
         return known.answer
 
+    def is_awaited(self, what: Hashable) -> bool:
+        """Return whether what `what` lacks is waited for since an answer before this one."""
+        return what in self._awaited
+
     def may_come(self, what: Hashable) -> bool:
         """Return whether to wait for what `what` lacks, as it may have been applied together with the build."""
         since = self._awaited.setdefault(what, self._clock())

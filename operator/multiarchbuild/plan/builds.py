@@ -29,7 +29,7 @@ from .children import Pod, Role, platform_of
 from .claims import Grant
 from .context import Context, earliest
 from .identity import builder_name, builder_slug
-from .not_created import ASK_AGAIN, ASK_SOON, Child
+from .not_created import Child
 from .placement import Choice, PlacementRequest, choose, contradiction, placement_request
 from .policy import Policy
 from .unchanged import last_image
@@ -197,12 +197,9 @@ def _start(
     grant = claims.grant(context, run.id, builder.platforms, choice.placement, before)
     slug, way = builder_slug(builder.platforms), "-".join(filter(None, (choice.placement.slug, grant.slug)))
     child = context.pod_to_create(run.id, builder_name(context.build, run.id, slug, way, attempt))
-    if child.rejected:
-        rejected = _update(before, phase=Phase.PENDING, reason=Reason.POD_REJECTED, message=child.rejected)
-        return BuildProgress(rejected, wake_at=context.now + ASK_AGAIN)
-    if child.awaits:
-        waits = _update(before, phase=Phase.PENDING, reason=Reason.PENDING, message=child.awaits)
-        return BuildProgress(waits, wake_at=context.now + ASK_SOON)
+    if child.reason:
+        waits = _update(before, phase=Phase.PENDING, reason=child.reason, message=child.message)
+        return BuildProgress(waits, wake_at=context.now + child.ask_after)
     if child.failed or grant.failed:
         return BuildProgress(before)
     action = _action(context, run, builder, child, choice.placement, source, attempt, grant)

@@ -104,8 +104,8 @@ def grant(
     if found is not None:
         return _unless_held(context, Grant(CacheVolumeUse.USED, found.name, usual=name))
     made = child(name, context.not_created)
-    if made.rejected or made.failed:
-        words = context.not_created.refused.get(made.name, made.rejected)
+    if made.reason or made.failed:
+        words = context.not_created.refused.get(made.name, made.message)
         return Grant(CacheVolumeUse.REFUSED, failed=made.failed, message=words)
     action = EnsureClaim(
         name=made.name,

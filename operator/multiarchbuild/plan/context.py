@@ -13,7 +13,7 @@ from .children import Claim, ConfigMap, Node, Pod, Role
 from .cluster import ClusterView
 from .flux import Artifact
 from .identity import inputs_name
-from .not_created import Child, NotCreated, child
+from .not_created import Child, NotCreated, child, rejected
 from .parents import Parents
 from .policy import Policy
 from .rules import pod_refusal
@@ -73,9 +73,9 @@ class Context:
         The policy may have become stricter since the run started.
         """
         if denied := pod_refusal(self.build, self.policy):
-            return Child(name, rejected=f"{name} was not created: {denied}")
+            return rejected(name, f"{name} was not created: {denied}")
         inputs = self.inputs(run)
-        return replace(inputs, name=name) if inputs.rejected or inputs.failed else child(name, self.not_created)
+        return replace(inputs, name=name) if inputs.reason or inputs.failed else child(name, self.not_created)
 
     @property
     def timeout(self) -> timedelta:

@@ -19,7 +19,6 @@ from .builds import queued
 from .children import Pod, Role
 from .context import Context, earliest
 from .identity import digest, fingerprint, step_name
-from .not_created import ASK_AGAIN, ASK_SOON
 from .outcome import Going, outcome
 
 _PAUSE = timedelta(seconds=5)
@@ -29,6 +28,8 @@ _DEADLINE = 300
 """Seconds that a look may take: git gives up on a silent server long before."""
 _PENDING = timedelta(seconds=_DEADLINE)
 """How long its pod may be without a node: that is before the deadline begins."""
+_OF_THE_POD = {Reason.PENDING, Reason.POD_REJECTED, Reason.QUEUED, Reason.UNSCHEDULABLE}
+"""What a look is said to wait for. Why the one before it failed stays until this one has ended."""
 
 StatusT = TypeVar("StatusT", bound=LookStatus)
 
@@ -82,19 +83,17 @@ def look(
     if others >= context.policy.polling.concurrent:
         return Look(status, wake_at=context.now + _ask_again(context))
     child = context.pod_to_create(run.id, step_name(context.build, run.id, role, number))
-    if child.rejected:
+    if child.reason:
         # Of the image it says nothing: it is what was asked for, be it looked at or not.
-        rejected = update(status, reason=Reason.POD_REJECTED, message=child.rejected)
-        return Look(rejected, wake_at=context.now + ASK_AGAIN)
-    if child.awaits:
-        return Look(status, wake_at=context.now + ASK_SOON)
+        waits = update(status, reason=child.reason, message=child.message)
+        return Look(waits, wake_at=context.now + child.ask_after)
     if child.failed:
         return Look(status)
     inputs = context.inputs(run.id).name
     start = StartResolve(child.name, run.id, number, inputs, _DEADLINE, role, **wanted)
     missing = all(existing.name != inputs for existing in context.config_maps)
     actions = (EnsureInputs(name=inputs, run_id=run.id, parents=run.parents), start) if missing else (start,)
-    allowed = {"reason": None, "message": None} if status.reason is Reason.POD_REJECTED else {}
+    allowed = {"reason": None, "message": None} if status.reason in _OF_THE_POD else {}
     return Look(update(status, pod=start.name, requested=None, **allowed), actions=actions)
 
 
@@ -149,12 +148,12 @@ def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[Status
 
 
 def _waiting(status: StatusT, pod: Pod) -> StatusT:
-    """Return the status while `pod` goes on. Why the look before it failed stays until this one has ended."""
+    """Return the status while `pod` goes on."""
     if pod.gates:
         return update(status, pod=pod.name, reason=Reason.QUEUED, message=queued(pod))
     if pod.unschedulable:
         return update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
-    if status.reason in {Reason.UNSCHEDULABLE, Reason.POD_REJECTED, Reason.QUEUED}:
+    if status.reason in _OF_THE_POD:
         return update(status, pod=pod.name, reason=None, message=None)
     return update(status, pod=pod.name)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from multiarchbuild.api.reasons import Reason
+
 from .identity import alternatives
 
 ASK_AGAIN = timedelta(minutes=1)
@@ -51,10 +53,12 @@ class Child:
     """A child to create."""
 
     name: str
-    rejected: str = ""
-    """Why it is not created, and what to do; empty when it is."""
-    awaits: str = ""
-    """What it lacks, which may come by itself within seconds."""
+    reason: Reason | None = None
+    """Why it is not created in this look; None when it is."""
+    message: str = ""
+    """What is against it, and what to do."""
+    ask_after: timedelta = timedelta()
+    """When to ask for it again, where there is a reason."""
     failed: bool = False
     """Whether it can't be asked for in this look."""
 
@@ -65,13 +69,21 @@ def child(name: str, not_created: NotCreated) -> Child:
     free = next((each for each in names if each not in not_created.taken), None)
     if free is None:
         taken = ", ".join(names)
-        return Child(name, f"Objects that this build does not control have the names {taken}: delete or rename them.")
+        return rejected(
+            name, f"Objects that this build does not control have the names {taken}: delete or rename them."
+        )
     if free in not_created.refused:
-        return Child(free, _rejected(free, not_created.refused[free]))
+        return rejected(free, _refusal(free, not_created.refused[free]))
     if free in not_created.awaited:
         words = not_created.awaited[free].rstrip(".")
-        return Child(free, awaits=f"waiting for what {free} needs, which may have been applied with the build: {words}")
+        message = f"waiting for what {free} needs, which may have been applied with the build: {words}"
+        return Child(free, Reason.PENDING, message, ASK_SOON)
     return Child(free, failed=free in not_created.failed)
+
+
+def rejected(name: str, message: str) -> Child:
+    """Return a child that waits for somebody to change what is against it."""
+    return Child(name, Reason.POD_REJECTED, message, ASK_AGAIN)
 
 
 def frees_itself(message: str) -> bool:
@@ -79,7 +91,7 @@ def frees_itself(message: str) -> bool:
     return "exceeded quota" in message
 
 
-def _rejected(name: str, words: str) -> str:
+def _refusal(name: str, words: str) -> str:
     advice = (
         "The operator tries again until the quota has room."
         if frees_itself(words)

@@ -12,7 +12,6 @@ from .actions import StartPublish, StartResolve
 from .children import Pod, Role
 from .context import Context
 from .identity import step_name
-from .not_created import ASK_AGAIN, ASK_SOON
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,9 @@ def proceed(
         return StepProgress(status, wake_at=due)
     attempt = status.attempt + 1
     child = context.pod_to_create(run.id, step_name(context.build, run.id, role, attempt))
-    if child.rejected:
-        rejected = status.model_copy(update={"reason": Reason.POD_REJECTED, "message": child.rejected})
-        return StepProgress(rejected, wake_at=context.now + ASK_AGAIN)
-    if child.awaits:
-        waits = status.model_copy(update={"reason": Reason.PENDING, "message": child.awaits})
-        return StepProgress(waits, wake_at=context.now + ASK_SOON)
+    if child.reason:
+        waits = status.model_copy(update={"reason": child.reason, "message": child.message})
+        return StepProgress(waits, wake_at=context.now + child.ask_after)
     if child.failed:
         return StepProgress(status)
     started = StepStatus(pod=child.name, attempt=attempt, failed_attempts=status.failed_attempts)

@@ -58,7 +58,9 @@ def test_the_api_server_is_not_asked_again_too_soon() -> None:
 def test_what_may_have_been_applied_together_with_a_build_is_waited_for_a_while() -> None:
     time = Time()
     refusals = Refusals(lambda: time.now)
+    assert not refusals.is_awaited("pod")
     assert refusals.may_come("pod")
+    assert refusals.is_awaited("pod")
     time.move(COMES_SECONDS - 1)
     assert refusals.may_come("pod")
     time.move(1)

@@ -164,6 +164,26 @@ def test_what_got_no_answer_is_as_it_was_before() -> None:
     assert arm64 not in decision.before
 
 
+def test_a_look_at_the_source_says_what_its_pod_lacks_until_it_comes() -> None:
+    world = World(manifest(source=POLLED))
+    world.settle()
+    for role in (Role.RESOLVE, Role.BUILD, Role.PUBLISH):
+        world.succeed_all(role)
+        world.settle()
+    world.advance(60)
+    (start,) = (action for action in world.decide().before if isinstance(action, StartResolve))
+    decision = world.decide_with(NotCreated(awaited={start.name: "no PriorityClass with name fast was found"}))
+    check = decision.status.source
+    assert check is not None
+    assert (check.reason, check.pod, check.checks) == (Reason.PENDING, None, 0)
+    assert "no PriorityClass with name fast" in (check.message or "")
+    assert decision.wake_after == ASK_SOON
+    decision = world.settle()
+    check = decision.status.source
+    assert check is not None
+    assert (check.reason, check.message, check.pod) == (None, None, start.name)
+
+
 def test_a_look_at_the_source_that_is_refused_says_nothing_of_the_image() -> None:
     world = World(manifest(source=POLLED))
     world.settle()
