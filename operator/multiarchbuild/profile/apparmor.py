@@ -13,6 +13,7 @@ from multiarchbuild.api.nodes import APP_ARMOR_PROFILE
 
 ENABLED: Final = Path("/sys/module/apparmor/parameters/enabled")
 LOADED: Final = Path("/sys/kernel/security/apparmor/profiles")
+UNCONFINED: Final = "unconfined"
 _CURRENT: Final = (Path("/proc/self/attr/apparmor/current"), Path("/proc/self/attr/current"))
 """Of a kernel with several security modules that label processes, and of one before Linux 5.1."""
 
@@ -41,14 +42,19 @@ def is_enabled(path: Path = ENABLED) -> bool:
         return False
 
 
-def not_confined(paths: Sequence[Path] = _CURRENT) -> str:
-    """Return why this process does not have the profile; empty where it has."""
-    current = "no AppArmor profile"
+def current(paths: Sequence[Path] = _CURRENT) -> str:
+    """Return the profile of this process and its mode, as the kernel writes them; empty where it has no AppArmor."""
     for path in paths:
         try:
-            current = path.read_text(encoding="utf-8").strip("\n\0")
-            break
+            return path.read_text(encoding="utf-8").strip("\n\0")
         except OSError:
             continue
-    wanted = f"{APP_ARMOR_PROFILE} (enforce)"
-    return "" if current == wanted else f"the runtime started this container with {current}, and not with {wanted}"
+    return ""
+
+
+def not_confined(paths: Sequence[Path] = _CURRENT) -> str:
+    """Return why this process does not have the profile; empty where it has."""
+    found, wanted = current(paths), f"{APP_ARMOR_PROFILE} (enforce)"
+    if found == wanted:
+        return ""
+    return f"the runtime started this container with {found or 'no AppArmor profile'}, and not with {wanted}"
