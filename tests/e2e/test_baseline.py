@@ -246,7 +246,7 @@ def test_on_nodes_with_app_armor_builders_run_confined_by_the_profile(
             until_labelled(target, {**dict.fromkeys(confined), PROFILE_LABEL: PROFILE_VERSION}, others)
         labelling = pod_on_amd64(target, elsewhere, "profile-apparmor", confining)
         assert confinement(target, labelling, "label")["python"] == {CONFINED}
-        assert confinement(target, labelling, "load")["python"] == {apparmor.UNCONFINED}
+        assert not any(map(apparmor.is_confined, confinement(target, labelling, "load")["python"])), "it may load"
         assert refused(target, labelling) == ["-1 1"] * 3, "the seccomp profile refuses them: EPERM"
 
         dockerfile = f"{DOCKERFILE}{CAPTIVE}RUN {gate.wait()}\n"

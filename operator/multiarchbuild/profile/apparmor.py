@@ -13,7 +13,6 @@ from multiarchbuild.api.nodes import APP_ARMOR_PROFILE
 
 ENABLED: Final = Path("/sys/module/apparmor/parameters/enabled")
 LOADED: Final = Path("/sys/kernel/security/apparmor/profiles")
-UNCONFINED: Final = "unconfined"
 _CURRENT: Final = (Path("/proc/self/attr/apparmor/current"), Path("/proc/self/attr/current"))
 """Of a kernel with several security modules that label processes, and of one before Linux 5.1."""
 
@@ -50,6 +49,15 @@ def current(paths: Sequence[Path] = _CURRENT) -> str:
         except OSError:
             continue
     return ""
+
+
+def is_confined(profile: str) -> bool:
+    """Return whether what `current` has returned restricts anything.
+
+    A runtime that uses no AppArmor starts containers with its own profile, which Debian and Ubuntu have for runc, and
+    which only names it: `runc (unconfined)`.
+    """
+    return bool(profile) and profile != "unconfined" and not profile.endswith(" (unconfined)")
 
 
 def not_confined(paths: Sequence[Path] = _CURRENT) -> str:

@@ -62,4 +62,4 @@ def _uses_app_armor() -> bool:
 
     One that does not, though the kernel could, refuses containers that name a profile.
     """
-    return apparmor.is_enabled() and apparmor.current() != apparmor.UNCONFINED
+    return apparmor.is_enabled() and apparmor.is_confined(apparmor.current())

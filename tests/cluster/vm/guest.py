@@ -25,6 +25,8 @@ ACCELERATOR = os.environ.get("MAB_VM_ACCELERATOR", "tcg,thread=multi,tb-size=102
 """What QEMU runs the guest with. Not KVM unless it is asked for: where it is there, it need not work."""
 LABEL = "cluster.test/app-armor"
 """Of nodes whose kernel has AppArmor: true. Tests go by it; the product does not know it."""
+TAINT = "cluster.test/slow=true:PreferNoSchedule"
+"""Pods that may run anywhere do so on the other nodes."""
 READY_SECONDS = 600.0
 _READ_ONLY = "trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144"
 
@@ -115,6 +117,7 @@ def start(layout: Layout, built: Built, disk: Image, cache: Path, kubectl: Kubec
 
     kubectl.wait(f"node {GUEST.name} Ready (see {directory}/console.log)", ready, timeout=READY_SECONDS)
     kubectl("label", "--overwrite", "node", GUEST.name, f"{LABEL}=true")
+    kubectl("taint", "--overwrite", "node", GUEST.name, TAINT)
 
 
 def stop(layout: Layout, kubectl: Kubectl) -> None:

@@ -32,6 +32,8 @@ DANGEROUS = {
 """What the default of runtimes does not allow, and a builder does not need."""
 DEFAULT = "cri-containerd.apparmor.d (enforce)"
 """What a container has that names no profile, where the runtime uses AppArmor."""
+RUNC = "runc (unconfined)"
+"""What it has where the runtime does not, and the node has the profiles of Debian 13."""
 
 
 def test_it_allows_what_builders_need_and_no_more() -> None:
@@ -118,7 +120,7 @@ def test_a_runtime_that_uses_another_profile_is_noticed(tmp_path: Path, current:
     ("enabled", "current", "said"),
     [
         (False, "", "this node has no AppArmor"),
-        (True, "unconfined", "has AppArmor, but the container runtime does not use it"),
+        (True, RUNC, "has AppArmor, but the container runtime does not use it"),
         (True, DEFAULT, ""),
     ],
 )
@@ -150,6 +152,7 @@ def test_a_kernel_with_app_armor_is_known_by_its_module(tmp_path: Path, content:
         ("", False, "", {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
         ("", True, DEFAULT, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true"}, False),
         ("", True, "unconfined", {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
+        ("", True, RUNC, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
         ("no mounts", True, DEFAULT, {PROFILE_LABEL: None, APP_ARMOR_LABEL: "true"}, True),
         ("no mounts", True, "unconfined", {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
         ("no mounts", False, "", {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
