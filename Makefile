@@ -108,6 +108,12 @@ test: check install test-programs ## Everything: check, then the tests on a real
 	@pytest -v -n 2 --dist=loadgroup --durations=20 -raR --reruns 1 --reruns-delay 5 --max-suite-reruns $(or $(RERUNS),4) \
 		--rerun-show-tracebacks --ignore=tests/unit tests
 
+# Not part of `make test`: the node is emulated, and takes its time. Whatever happens, it goes at the end.
+.PHONY: test-apparmor
+test-apparmor: install ## Builds confined by AppArmor, on a virtual node whose kernel has it (docs/local-cluster.md)
+	@trap '$(PY) -m tests.cluster.vm down' EXIT; \
+		$(PY) -m tests.cluster.vm up && pytest -v --timeout=3600 tests/e2e/test_baseline.py
+
 # After a new version of BuildKit: the texts that its failures are recognised by. CASES="name …" records only those.
 .PHONY: record-fixtures
 record-fixtures: venv ## Record what BuildKit says of builds that fail (tests/steps/record.py)

@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.cluster.errors import ClusterError
 
 ROOT = Path("/sys/fs/cgroup")
-V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+# hugetlb: kubelet refuses a cgroup without it where the kernel has it.
+V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # The cluster's own programs must stay responsive while builds use every core.
 SYSTEM_CPU_SHARES = 4096
 

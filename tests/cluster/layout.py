@@ -155,6 +155,11 @@ class Layout:
         return self.state / "machines"
 
     @property
+    def vm(self) -> Path:
+        """Of the virtual node, which is no machine as the others are."""
+        return self.state / "vm"
+
+    @property
     def desired(self) -> Path:
         return self.state / "desired.json"
 

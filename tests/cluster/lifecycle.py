@@ -280,7 +280,7 @@ def _down(layout: Layout) -> None:
     for machine in machines(layout):
         machine.power_off()
     _remove_traces(layout)
-    for path in (layout.machines, layout.pki, layout.bin):
+    for path in (layout.machines, layout.vm, layout.pki, layout.bin):
         if path.exists():
             shutil.rmtree(path)
     for path in (layout.kubeconfig, layout.facts, layout.values, layout.state / "addons", layout.desired):

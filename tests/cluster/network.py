@@ -150,7 +150,7 @@ def ensure(layout: Layout, nodes: dict[IPv4Address, IPv4Network]) -> None:
 def remove(layout: Layout) -> None:
     """Undoes `ensure` and what is left of `attach`, whatever was done; the bridge must be no other program's."""
     for path in Path("/sys/class/net").glob(f"{layout.instance}-v*"):
-        _delete_link(path.name)
+        delete_link(path.name)
     for name in (layout.bridge, f"{layout.instance}-new"):
         if Path("/sys/class/net", name).exists():
             run(["ip", "link", "delete", name])
@@ -174,10 +174,10 @@ def detach(layout: Layout, spec: MachineSpec | None) -> None:
     """Removes the machine's link; the kernel does so too, but some time after the machine's end."""
     if spec is None:
         return
-    _delete_link(layout.veth(IPv4Interface(spec.address).ip))
+    delete_link(layout.veth(IPv4Interface(spec.address).ip))
 
 
-def _delete_link(name: str) -> None:
+def delete_link(name: str) -> None:
     """Deletes a machine's link, unless the kernel is faster."""
     if Path("/sys/class/net", name).exists():
         try:

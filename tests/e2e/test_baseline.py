@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ from multiarchbuild.api.nodes import (
     PROFILE_VERSION,
 )
 from multiarchbuild.profile import apparmor
-from multiarchbuild.profile.load import is_loaded
-from tests.cluster import cgroups
+from tests.cluster.vm.guest import LABEL as HAS_APP_ARMOR
 from tests.support.chart import left_of
 from tests.support.gate import Gate
 from tests.support.operator_process import in_place_of_the_installed
@@ -53,6 +52,13 @@ for number in (425, 323, 304):  # io_uring_setup, userfaultfd, open_by_handle_at
     print(libc.syscall(number, -1, -1, -1), ctypes.get_errno())
 """
 
+PROCESSES = """
+for process in /proc/[0-9]*; do
+  read -r name < $process/comm && read -r profile < $process/attr/current && printf '%s\\t%s\\n' "$name" "$profile"
+done 2> /dev/null
+true
+"""
+
 RELEASE = "baseline"
 CONFINED = f"{APP_ARMOR_PROFILE} (enforce)"
 CAPTIVE = f"""
@@ -81,21 +87,32 @@ def elsewhere(target: Target) -> Iterator[str]:
     target.kubectl("delete", "namespace", name)
 
 
-def labels(target: Target, key: str = PROFILE_LABEL) -> set[str | None]:
-    """Return the values that a label has on nodes."""
+@pytest.fixture
+def confining(target: Target) -> set[str]:
+    """The nodes with AppArmor: all of the local cluster where this machine's kernel has it, and those that say so."""
     nodes = json.loads(target.kubectl("get", "nodes", "-o", "json"))["items"]
-    return {node["metadata"]["labels"].get(key) for node in nodes}
+    names = {node["metadata"]["name"]: node["metadata"]["labels"].get(HAS_APP_ARMOR) == "true" for node in nodes}
+    every = bool(target.facts.instance) and apparmor.is_enabled()
+    return {name for name, labelled in names.items() if labelled or every}
 
 
-def until_labelled(target: Target, wanted: dict[str, str | None]) -> None:
+def labels(target: Target, key: str = PROFILE_LABEL, of: Collection[str] = ()) -> set[str | None]:
+    """Return the values that a label has on nodes."""
+    nodes = json.loads(target.kubectl("get", "nodes", *of, "-o", "json"))
+    return {node["metadata"]["labels"].get(key) for node in nodes.get("items", (nodes,))}
+
+
+def until_labelled(target: Target, wanted: dict[str, str | None], of: Collection[str] = ()) -> None:
     """Wait until all nodes have these labels, and none of those whose value is None."""
+    names = set(of or target.nodes)
 
     def check(nodes: Objects) -> bool:
-        found = [node["metadata"]["labels"] for node in nodes.values()]
-        right = all(labels.get(key) == value for labels in found for key, value in wanted.items())
-        return right and len(nodes) == len(target.nodes)
+        found = {node["metadata"]["name"]: node["metadata"]["labels"] for node in nodes.values()}
+        return names <= found.keys() and all(
+            found[name].get(key) == value for name in names for key, value in wanted.items()
+        )
 
-    wait_for(target, "nodes", until=check, why=f"nodes are labelled {wanted}")
+    wait_for(target, "nodes", until=check, why=f"nodes {sorted(names)} are labelled {wanted}")
 
 
 @contextmanager
@@ -135,10 +152,13 @@ def selector(daemonset: str) -> str:
     return f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=multiarchbuild-{daemonset}"
 
 
-def pod_on_amd64(target: Target, namespace: str, daemonset: str = "profile") -> dict[str, Any]:
-    """Return a pod of a DaemonSet of the release."""
+def pod_on_amd64(
+    target: Target, namespace: str, daemonset: str = "profile", of: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a pod of a DaemonSet of the release on one of these nodes."""
     out = target.kubectl("get", "pods", "-n", namespace, "-l", selector(daemonset), "-o", "json")
-    return next(pod for pod in json.loads(out)["items"] if target.nodes[pod["spec"]["nodeName"]] == "amd64")
+    names = {name for name in of or target.nodes if target.nodes[name] == "amd64"}
+    return next(pod for pod in json.loads(out)["items"] if pod["spec"]["nodeName"] in names)
 
 
 def say(target: Target, pod: dict[str, Any]) -> str:
@@ -159,26 +179,22 @@ def builders(build: Build) -> list[dict[str, Any]]:
     return [pod for pod in build.pods() if "initContainers" in pod["spec"]]
 
 
-def confinement(target: Target, pod: dict[str, Any]) -> dict[str, set[str]]:
-    """Return the AppArmor profiles of a pod's processes by the name of the program, as the node's kernel says."""
-    found = defaultdict(set)
-    for pid in cgroups.processes(target.facts.instance):
-        process = Path("/proc", str(pid))
-        try:
-            if pod["metadata"]["uid"] in (process / "cgroup").read_text(encoding="utf-8"):
-                name = (process / "comm").read_text(encoding="utf-8").strip()
-                found[name].add((process / "attr/current").read_text(encoding="utf-8").strip("\n\0"))
-        except OSError:
-            continue  # it has ended
+def confinement(target: Target, pod: dict[str, Any], container: str) -> dict[str, set[str]]:
+    """Return the AppArmor profiles of what runs in a container by the name of the program, as the kernel says."""
+    meta, found = pod["metadata"], defaultdict(set)
+    command = ("exec", "-n", meta["namespace"], meta["name"], "-c", container, "--", "sh", "-c", PROCESSES)
+    for line in target.kubectl(*command).splitlines():
+        name, _, profile = line.partition("\t")
+        found[name].add(profile)
     return found
 
 
 def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
-    target: Target, operator: str, baseline: Tenant, elsewhere: str
+    target: Target, operator: str, baseline: Tenant, elsewhere: str, confining: set[str]
 ) -> None:
-    without_app_armor = bool(target.facts.instance) and not apparmor.is_enabled()
-    if target.facts.instance and not without_app_armor:
-        pytest.skip("the nodes have AppArmor")
+    if confining:
+        pytest.skip("nodes have AppArmor")
+    without_app_armor = bool(target.facts.instance)
     assert labels(target) == {None}
     build = baseline.build(source=inline(DOCKERFILE), scheduling={"strategy": "Native"})
     status = build.until(
@@ -212,28 +228,32 @@ def test_where_baseline_is_enforced_builds_run_on_nodes_that_have_the_profile(
         assert labels(target) == {PROFILE_VERSION}
 
 
-@pytest.mark.skipif(not apparmor.is_enabled(), reason="the kernel of this machine has no AppArmor")
 def test_on_nodes_with_app_armor_builders_run_confined_by_the_profile(
-    target: Target, operator: str, baseline: Tenant, elsewhere: str, gate: Gate
+    target: Target, operator: str, baseline: Tenant, elsewhere: str, gate: Gate, confining: set[str]
 ) -> None:
-    if not target.facts.instance:
-        pytest.skip("reads the profiles of processes on their node, which is this machine with the local cluster only")
-    platforms = sorted(f"linux/{architecture}" for architecture in {*target.nodes.values()})
+    if not confining:
+        pytest.skip(f"no node has AppArmor: `make test-apparmor` brings one, or label yours {HAS_APP_ARMOR}=true")
+    others = target.nodes.keys() - confining
+    platforms = sorted({f"linux/{target.nodes[name]}" for name in confining})
     with installed(target, operator, elsewhere, appArmor=True):
         # With the runtime's own profile nothing can be mounted.
         confined = {APP_ARMOR_LABEL: "true", APP_ARMOR_PROFILE_LABEL: PROFILE_VERSION}
-        until_labelled(target, {**confined, PROFILE_LABEL: None})
+        until_labelled(target, {**confined, PROFILE_LABEL: None}, confining)
         assert "this node has AppArmor, whose profile for containers forbids mounts" in say(
-            target, pod_on_amd64(target, elsewhere)
+            target, pod_on_amd64(target, elsewhere, of=confining)
         )
-        labelling = pod_on_amd64(target, elsewhere, "profile-apparmor")
-        assert CONFINED in confinement(target, labelling)["python"], "the other one loads, unconfined"
+        if others:
+            until_labelled(target, {**dict.fromkeys(confined), PROFILE_LABEL: PROFILE_VERSION}, others)
+        labelling = pod_on_amd64(target, elsewhere, "profile-apparmor", confining)
+        assert confinement(target, labelling, "label")["python"] == {CONFINED}
+        assert not any(map(apparmor.is_confined, confinement(target, labelling, "load")["python"])), "it may load"
         assert refused(target, labelling) == ["-1 1"] * 3, "the seccomp profile refuses them: EPERM"
 
         dockerfile = f"{DOCKERFILE}{CAPTIVE}RUN {gate.wait()}\n"
         build = baseline.build(source=inline(dockerfile), platforms=platforms, scheduling={"strategy": "Native"})
         until("a RUN of each platform waits", lambda: _waiting(target, build) == len(platforms))
         for pod in builders(build):
+            assert pod["spec"]["nodeName"] in confining, "rather than on one that has the seccomp profile alone"
             assert pod["spec"]["initContainers"][0]["securityContext"] == {
                 "runAsUser": 1000,
                 "runAsGroup": 1000,
@@ -241,7 +261,7 @@ def test_on_nodes_with_app_armor_builders_run_confined_by_the_profile(
                 "seccompProfile": {"type": "Localhost", "localhostProfile": PROFILE_FILE},
                 "appArmorProfile": {"type": "Localhost", "localhostProfile": APP_ARMOR_PROFILE},
             }
-            programs = confinement(target, pod)
+            programs = confinement(target, pod, "buildkitd")
             assert {*programs} >= {"rootlesskit", "buildkitd", "sh"}
             assert set.union(*(programs[name] for name in ("rootlesskit", "buildkitd", "sh"))) == {CONFINED}
         gate.open()
@@ -250,13 +270,35 @@ def test_on_nodes_with_app_armor_builders_run_confined_by_the_profile(
 
         for daemonset, label in (("profile", APP_ARMOR_LABEL), ("profile-apparmor", APP_ARMOR_PROFILE_LABEL)):
             name = f"{RELEASE}-multiarchbuild-{daemonset}"
-            restarted_while_labelled(target, elsewhere, name, selector(daemonset), {label: confined[label]})
+            wanted = {label: confined[label]}
+            restarted_while_labelled(target, elsewhere, name, selector(daemonset), wanted, confining)
 
         without_app_armor_profile(target, elsewhere)
-        assert [labels(target, key) for key in (PROFILE_LABEL, APP_ARMOR_LABEL)] == [{None}, {"true"}]
-    assert is_loaded(apparmor.LOADED.read_text(encoding="utf-8")), "what runs with it stays confined"
+        assert [labels(target, key, confining) for key in (PROFILE_LABEL, APP_ARMOR_LABEL)] == [{None}, {"true"}]
+        staying = _pod(baseline, min(confining))
+    assert confinement(target, staying, "main")["sleep"] == {CONFINED}, "what runs with it stays confined"
 
 
 def _waiting(target: Target, build: Build) -> int:
     """Return how many builders have a RUN that waits for the gate, which asks with wget."""
-    return sum("wget" in confinement(target, pod) or "sleep" in confinement(target, pod) for pod in builders(build))
+    running = [pod for pod in builders(build) if _runs_buildkitd(pod)]
+    return sum(bool({"wget", "sleep"} & confinement(target, pod, "buildkitd").keys()) for pod in running)
+
+
+def _runs_buildkitd(pod: dict[str, Any]) -> bool:
+    statuses = pod["status"].get("initContainerStatuses", ())
+    return any(entry["name"] == "buildkitd" and "running" in entry["state"] for entry in statuses)
+
+
+def _pod(tenant: Tenant, node: str) -> dict[str, Any]:
+    """Return a pod that runs with the profiles on a node, which still has the AppArmor profile where this returns."""
+    context = {
+        "seccompProfile": {"type": "Localhost", "localhostProfile": PROFILE_FILE},
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": APP_ARMOR_PROFILE},
+    }
+    container = {"name": "main", "image": "busybox:1.36", "command": ["sleep", "3600"], "securityContext": context}
+    spec = {"nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 0}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "confined"}, "spec": spec}
+    tenant.apply(manifest)
+    tenant.kubectl("wait", "pod/confined", "--for=condition=Ready", "--timeout=300s")
+    return manifest | {"metadata": {"name": "confined", "namespace": tenant.namespace}}

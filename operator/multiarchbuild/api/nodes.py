@@ -23,7 +23,7 @@ PROFILE_FILE: Final = f"multiarchbuild/rootless-{PROFILE_VERSION}.json"
 """The profile, below the kubelet's folder `seccomp`, as `localhostProfile` of pods names it."""
 
 APP_ARMOR_LABEL: Final = "multiarch.build/app-armor"
-"""Label of nodes whose kernel has AppArmor; its value is true."""
+"""Label of nodes whose container runtime confines by AppArmor; its value is true."""
 APP_ARMOR_PROFILE_LABEL: Final = "multiarch.build/rootless-apparmor"
 """Label of nodes on which they run with both profiles, seccomp and AppArmor; its value is their version."""
 APP_ARMOR_PROFILE: Final = f"multiarchbuild-rootless-{PROFILE_VERSION}"

@@ -69,7 +69,7 @@ class Node:
     qemu: frozenset[str] = frozenset()
     """Architectures that its labels say QEMU is registered for."""
     app_armor: bool = False
-    """Whether a label says that its kernel has AppArmor."""
+    """Whether a label says that its runtime confines by AppArmor."""
     profiles: Profiles = Profiles.NONE
     """Those of rootless builders that its labels say it has."""
 

@@ -26,7 +26,8 @@ _STARTING = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable", "ErrImageNeverPull"}
 )
 _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
-"""What the kubelet says of buildkitd where a kernel or file system can't shift the owners of a mount (idmap)."""
+"""What the kubelet says of buildkitd where a kernel or file system can't shift the owners of a mount (idmap), and where
+the kernel has no AppArmor profile of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ def _unfinished(pod: Pod) -> Failure | None:
         return _daemon_out_of_memory("")
     if pod.ended is not None:
         return _ended_silently(pod, where)
+    if pod.status_reason == "AppArmor":
+        return _no_app_armor(pod, pod.status_message)
     if pod.phase in {"Failed", "Succeeded", "Unknown"}:
         why = pod.status_message or pod.status_reason or f"its phase is {pod.phase}"
         return Failure(reason=Reason.BUILDER_LOST, message=f"{where} ended before its step did: {why}")
@@ -151,12 +154,17 @@ def _waiting(pod: Pod, now: datetime) -> Outcome:
         return _no_user_namespace(pod, f"kubectl describe pod {pod.name} tells why")
     if missing or unknown:
         return _not_set_up(pod, now - since)
-    if pod.user_namespace and pod.waiting_reason in _NOT_CREATED:
-        return _no_user_namespace(pod, f"{pod.waiting_reason}: {pod.waiting_message}")
+    return _not_started(pod)
+
+
+def _not_started(pod: Pod) -> Failure:
+    why = f"{pod.waiting_reason}: {pod.waiting_message}"
+    if pod.waiting_reason in _NOT_CREATED and pod.user_namespace:
+        return _no_user_namespace(pod, why)
+    if pod.waiting_reason in _NOT_CREATED and "apparmor" in pod.waiting_message.lower():
+        return _no_app_armor(pod, why)
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
-    return Failure(
-        reason=reason, message=f"pod {pod.name} could not start: {pod.waiting_reason}: {pod.waiting_message}"
-    )
+    return Failure(reason=reason, message=f"pod {pod.name} could not start: {why}")
 
 
 def _volume_failed(pod: Pod, why: str) -> Failure:
@@ -183,6 +191,15 @@ def _no_user_namespace(pod: Pod, why: str) -> Failure:
         message=f"node {pod.node} cannot give pod {pod.name} a user namespace: {why}. Isolation UserNamespace in the "
         "operator's policy needs Linux 6.3 and containerd 2.0 with runc 1.2, or CRI-O with crun 1.9. Select "
         "nodes that have them with scheduling.nodeSelector, or ask an administrator to set isolation: Rootless",
+    )
+
+
+def _no_app_armor(pod: Pod, why: str) -> Failure:
+    return Failure(
+        reason=Reason.BUILDER_UNSUPPORTED,
+        message=f"node {pod.node} cannot give pod {pod.name} the AppArmor profile that it names: {why}. Select nodes "
+        "that have it with scheduling.nodeSelector, or ask an administrator to have it loaded there (profile.appArmor "
+        "of the chart), or to correct rootless.appArmorProfile in the operator's policy",
     )
 
 

@@ -41,14 +41,28 @@ def is_enabled(path: Path = ENABLED) -> bool:
         return False
 
 
-def not_confined(paths: Sequence[Path] = _CURRENT) -> str:
-    """Return why this process does not have the profile; empty where it has."""
-    current = "no AppArmor profile"
+def current(paths: Sequence[Path] = _CURRENT) -> str:
+    """Return the profile of this process and its mode, as the kernel writes them; empty where it has no AppArmor."""
     for path in paths:
         try:
-            current = path.read_text(encoding="utf-8").strip("\n\0")
-            break
+            return path.read_text(encoding="utf-8").strip("\n\0")
         except OSError:
             continue
-    wanted = f"{APP_ARMOR_PROFILE} (enforce)"
-    return "" if current == wanted else f"the runtime started this container with {current}, and not with {wanted}"
+    return ""
+
+
+def is_confined(profile: str) -> bool:
+    """Return whether what `current` has returned restricts anything.
+
+    A runtime that uses no AppArmor starts containers with its own profile, which Debian and Ubuntu have for runc, and
+    which only names it: `runc (unconfined)`.
+    """
+    return bool(profile) and profile != "unconfined" and not profile.endswith(" (unconfined)")
+
+
+def not_confined(paths: Sequence[Path] = _CURRENT) -> str:
+    """Return why this process does not have the profile; empty where it has."""
+    found, wanted = current(paths), f"{APP_ARMOR_PROFILE} (enforce)"
+    if found == wanted:
+        return ""
+    return f"the runtime started this container with {found or 'no AppArmor profile'}, and not with {wanted}"

@@ -12,6 +12,10 @@ from . import apparmor
 from .probe import failure
 
 _NONE = "this node has no AppArmor: its builders have the seccomp profile alone"
+_UNUSED = (
+    "the kernel of this node has AppArmor, but the container runtime does not use it: "
+    "its builders have the seccomp profile alone"
+)
 _HINT = (
     "this node has AppArmor, whose profile for containers forbids mounts: "
     "builders need the one that profile.appArmor of the chart loads"
@@ -29,8 +33,8 @@ def label(labeller: Labeller, stop: threading.Event, api: Api, app_armor: apparm
     """
     if app_armor is apparmor.Use.HERE:
         return keep_labelled(labeller, with_both, {APP_ARMOR_PROFILE_LABEL: None}, stop, api)
-    if not apparmor.is_enabled():
-        say(_NONE)
+    if not _uses_app_armor():
+        say(_UNUSED if apparmor.is_enabled() else _NONE)
     stale: Labels = {APP_ARMOR_PROFILE_LABEL: None} if app_armor is apparmor.Use.NOWHERE else {}
 
     def verify() -> tuple[Labels, str]:
@@ -42,12 +46,20 @@ def label(labeller: Labeller, stop: threading.Event, api: Api, app_armor: apparm
 
 def with_seccomp() -> tuple[Labels, str]:
     """Return the labels of a node whose builders name no AppArmor profile, and what is wrong."""
-    why, enabled = failure(), apparmor.is_enabled()
-    labels = {PROFILE_LABEL: None if why else PROFILE_VERSION, APP_ARMOR_LABEL: "true" if enabled else None}
-    return labels, f"{why}. {_HINT}" if why and enabled else why
+    why, used = failure(), _uses_app_armor()
+    labels = {PROFILE_LABEL: None if why else PROFILE_VERSION, APP_ARMOR_LABEL: "true" if used else None}
+    return labels, f"{why}. {_HINT}" if why and used else why
 
 
 def with_both() -> tuple[Labels, str]:
     """Return the label of a node whose builders have both profiles, and what is wrong."""
     why = apparmor.not_confined() or failure()
     return {APP_ARMOR_PROFILE_LABEL: None if why else PROFILE_VERSION}, why
+
+
+def _uses_app_armor() -> bool:
+    """Return whether this node's runtime confines by AppArmor containers that ask for no profile, such as this one.
+
+    One that does not, though the kernel could, refuses containers that name a profile.
+    """
+    return apparmor.is_enabled() and apparmor.is_confined(apparmor.current())

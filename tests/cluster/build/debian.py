@@ -188,8 +188,17 @@ class Apt:
         return {"APT_CONFIG": str(self._directory / "apt.conf"), "LC_ALL": "C"}
 
 
-def bootstrap(output: Path, suite: Suite, arch: str, mirror: Mirror, commands: Commands, *, native: bool) -> None:
-    """Write a minimal Debian system that has apt, every package configured, as a tar file.
+def bootstrap(
+    output: Path,
+    suite: Suite,
+    arch: str,
+    mirror: Mirror,
+    commands: Commands,
+    *,
+    native: bool,
+    include: Collection[str] = (),
+) -> None:
+    """Write a minimal Debian system that has apt and what `include` names, every package configured, as a tar file.
 
     A foreign architecture's maintainer scripts run under QEMU, registered for as long as that takes.
     """
@@ -198,6 +207,7 @@ def bootstrap(output: Path, suite: Suite, arch: str, mirror: Mirror, commands: C
         "--mode=root",
         "--variant=apt",
         f"--architectures={arch}",
+        *([f"--include={','.join(include)}"] if include else []),
         *(f"--dpkgopt=path-exclude=/{pattern}" for pattern in _NEVER_SHIPPED if pattern.startswith("usr/")),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         "--format=tar",

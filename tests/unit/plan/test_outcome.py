@@ -342,6 +342,45 @@ def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: 
         assert words in came.message
 
 
+NO_APP_ARMOR = {
+    "phase": "Failed",
+    "reason": "AppArmor",
+    "message": "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host",
+}
+NOT_LOADED = {
+    "phase": "Pending",
+    "conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "True"}],
+    **containers(
+        step=waiting("PodInitializing"),
+        daemon={
+            "state": waiting(
+                "CreateContainerError", "failed to generate apparmor spec opts: apparmor profile not found x"
+            )
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(NO_APP_ARMOR, "AppArmor is not enabled on the host"), (NOT_LOADED, "apparmor profile not found x")],
+    ids=["none in the kernel", "not loaded"],
+)
+def test_a_node_without_the_app_armor_profile_is_named_with_the_remedies(status: dict[str, Any], said: str) -> None:
+    came = seen(status, after=START_GRACE)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.BUILDER_UNSUPPORTED
+    told = (
+        "node n1 cannot give pod app-b",
+        said,
+        "scheduling.nodeSelector",
+        "profile.appArmor",
+        "rootless.appArmorProfile",
+    )
+    for words in told:
+        assert words in came.message
+
+
 NOT_ACKNOWLEDGED = {"phase": "Pending", "conditions": [SCHEDULED]}
 CLAIMED = [{"name": "buildkitd-state", "persistentVolumeClaim": {"claimName": "app-cache"}}]
 

@@ -30,6 +30,10 @@ DANGEROUS = {
     *("request_key", "nfsservctl", "lookup_dcookie", "kcmp", "pidfd_getfd", "process_madvise"),
 }
 """What the default of runtimes does not allow, and a builder does not need."""
+DEFAULT = "cri-containerd.apparmor.d (enforce)"
+"""What a container has that names no profile, where the runtime uses AppArmor."""
+RUNC = "runc (unconfined)"
+"""What it has where the runtime does not, and the node has the profiles of Debian 13."""
 
 
 def test_it_allows_what_builders_need_and_no_more() -> None:
@@ -98,7 +102,7 @@ def test_a_profile_that_the_kernel_does_not_enforce_is_loaded_again(profiles: st
     [
         (f"{APP_ARMOR_PROFILE} (enforce)\n", ""),
         (f"{APP_ARMOR_PROFILE} (complain)\n", "(complain), and not with"),
-        ("cri-containerd.apparmor.d (enforce)\n", "with cri-containerd.apparmor.d (enforce)"),
+        (f"{DEFAULT}\n", f"with {DEFAULT}"),
         ("unconfined\n", "with unconfined"),
         (None, "with no AppArmor profile"),
     ],
@@ -112,6 +116,28 @@ def test_a_runtime_that_uses_another_profile_is_noticed(tmp_path: Path, current:
     assert said in why
 
 
+@pytest.mark.parametrize(
+    ("enabled", "current", "said"),
+    [
+        (False, "", "this node has no AppArmor"),
+        (True, RUNC, "has AppArmor, but the container runtime does not use it"),
+        (True, DEFAULT, ""),
+    ],
+)
+def test_a_node_says_once_why_its_builders_have_no_app_armor_profile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], current: str, said: str, *, enabled: bool
+) -> None:
+    monkeypatch.setattr(apparmor, "is_enabled", lambda: enabled)
+    monkeypatch.setattr(apparmor, "current", lambda: current)
+    monkeypatch.setattr(label, "keep_labelled", lambda *_: 0)
+    for name in ("HOST", "PORT"):
+        monkeypatch.setenv(f"KUBERNETES_SERVICE_{name}", "none")
+    stop = threading.Event()
+    assert label.label(Labeller("node-1", "a", 1, Path("started")), stop, Api(Path()), apparmor.Use.ELSEWHERE) == 0
+    out = capsys.readouterr().out
+    assert (said in out, bool(said)) == (True, bool(out))
+
+
 @pytest.mark.parametrize(("content", "enabled"), [("Y\n", True), ("N\n", False), (None, False)])
 def test_a_kernel_with_app_armor_is_known_by_its_module(tmp_path: Path, content: str | None, *, enabled: bool) -> None:
     path = tmp_path / "enabled"
@@ -121,19 +147,29 @@ def test_a_kernel_with_app_armor_is_known_by_its_module(tmp_path: Path, content:
 
 
 @pytest.mark.parametrize(
-    ("refused", "enabled", "labels", "hint"),
+    ("refused", "enabled", "current", "labels", "hint"),
     [
-        ("", False, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
-        ("", True, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true"}, False),
-        ("no mounts", True, {PROFILE_LABEL: None, APP_ARMOR_LABEL: "true"}, True),
-        ("no mounts", False, {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
+        ("", False, "", {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
+        ("", True, DEFAULT, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: "true"}, False),
+        ("", True, "unconfined", {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
+        ("", True, RUNC, {PROFILE_LABEL: PROFILE_VERSION, APP_ARMOR_LABEL: None}, False),
+        ("no mounts", True, DEFAULT, {PROFILE_LABEL: None, APP_ARMOR_LABEL: "true"}, True),
+        ("no mounts", True, "unconfined", {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
+        ("no mounts", False, "", {PROFILE_LABEL: None, APP_ARMOR_LABEL: None}, False),
     ],
 )
 def test_labels_of_a_node_by_what_was_tried(
-    monkeypatch: pytest.MonkeyPatch, refused: str, labels: dict[str, str | None], *, enabled: bool, hint: bool
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
+    current: str,
+    labels: dict[str, str | None],
+    *,
+    enabled: bool,
+    hint: bool,
 ) -> None:
     monkeypatch.setattr(label, "failure", lambda: refused)
     monkeypatch.setattr(apparmor, "is_enabled", lambda: enabled)
+    monkeypatch.setattr(apparmor, "current", lambda: current)
     found, wrong = label.with_seccomp()
     assert found == labels
     assert ("profile.appArmor" in wrong, wrong.startswith(refused)) == (hint, True)
@@ -164,6 +200,7 @@ def test_the_label_of_an_app_armor_profile_that_nothing_loads_is_removed(
     for name in ("failure", "apparmor.not_confined"):
         monkeypatch.setattr(f"multiarchbuild.profile.label.{name}", lambda: "")
     monkeypatch.setattr(apparmor, "is_enabled", lambda: True)
+    monkeypatch.setattr(apparmor, "current", lambda: DEFAULT)
     server, stop = NodeServer(tmp_path), threading.Event()
     server.node["labels"] = {APP_ARMOR_PROFILE_LABEL: "stale"}
     with server.serving(monkeypatch):
