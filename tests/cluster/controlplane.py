@@ -56,6 +56,8 @@ def spec(layout: Layout, programs: Mapping[str, Path], *, mtu: int, resolver: st
         "--allow-privileged=true",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
+        # No kube-proxy runs here: webhooks that are Services are reached at their pods.
+        "--enable-aggregator-routing",
         f"--client-ca-file={authority.pair.cert}",
         f"--tls-cert-file={serving.cert}",
         f"--tls-private-key-file={serving.key}",

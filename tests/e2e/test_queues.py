@@ -1,10 +1,7 @@
 """Builders that somebody else's queue holds back with scheduling gates, as Kueue does."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +10,8 @@ import pytest
 
 from tests.cluster.fixture import Cluster
 from tests.support import poll, watch
-from tests.support.markdown import ROOT
-from tests.support.tenant import AMD64, Build, Status, Tenant, condition, platform
+from tests.support.queued import entry, is_published, is_queued
+from tests.support.tenant import AMD64, Status, Tenant, platform
 
 pytestmark = pytest.mark.e2e
 
@@ -76,49 +73,6 @@ def pod_of(tenant: Tenant, status: Status) -> dict[str, Any]:
 def let_go(tenant: Tenant, pod: str) -> None:
     patch = [{"op": "remove", "path": "/spec/schedulingGates"}]
     tenant.kubectl("patch", "pod", pod, "--type=json", "-p", json.dumps(patch))
-
-
-def has(reason: str) -> Callable[[Status], bool]:
-    return lambda status: entry(status).get("reason") == reason
-
-
-def entry(status: Status) -> dict[str, Any]:
-    return platform(status, AMD64) if status.get("run", {}).get("platforms") else {}
-
-
-def is_queued(tenant: Tenant, build: Build, gate: str) -> Status:
-    """Wait until the builder is queued, and return the status that says so everywhere."""
-    status = build.until(has("Queued"))
-    said = f"pod {entry(status)['pod']} is held back by {gate} (schedulingGates)"
-    assert (entry(status)["phase"], entry(status)["message"]) == ("Pending", said)
-    assert status["run"]["reason"] == "Queued"
-    ready, reconciling = condition(status, "Ready"), condition(status, "Reconciling")
-    assert (ready["status"], ready["reason"]) == ("Unknown", "Queued")
-    assert (reconciling["status"], reconciling["reason"]) == ("True", "Queued")
-    assert said in ready["message"]
-    assert said in reconciling["message"]
-    assert condition(status, "Stalled") == {}
-    # What a person sees of it.
-    assert build.columns()["REASON"] == "Queued"
-    assert [line for line in mab(tenant, "status", build.name).splitlines() if AMD64 in line and "Queued" in line]
-    assert said in mab(tenant, "status", build.name)
-    return status
-
-
-def mab(tenant: Tenant, *words: str) -> str:
-    """Return what kubectl mab prints."""
-    program = "import sys; from multiarchbuild.cli import main; sys.exit(main())"
-    argv = [sys.executable, "-c", program, *words, "-n", tenant.namespace]
-    environment = {**tenant.target.environment, "PYTHONPATH": os.fspath(ROOT / "operator")}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def is_published(tenant: Tenant, status: Status) -> None:
-    assert status["image"]["digest"] == tenant.images.digest(f"{tenant.image()}:latest")
-    image = f"{tenant.image()}@{entry(status)['digest']}"
-    assert tenant.images.file(image, "/machine").strip() == "x86_64"
 
 
 def test_no_time_counts_in_a_queue_and_all_of_it_after_it(cluster: Cluster, tenant: Tenant) -> None:

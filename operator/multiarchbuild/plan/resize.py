@@ -1,7 +1,7 @@
 """What a kept builder requests of its node: little while it waits, and while it builds what it was created with.
 
 Requests are changed in place (KEP-1287, subresource `pods/resize`). The QoS class of a pod must not change, so limits
-stay as they are, and a pod whose requests are its limits keeps them.
+stay as they are, and a pod whose requests are its limits keeps them, as does one that Kueue has admitted.
 """
 
 import json
@@ -32,7 +32,9 @@ def resizes(
     for pod in pods:
         lowers = pod.name in waiting and pod.name not in building
         if lowers:
-            wanted = _lowered(pod.requests, idle) if idle is not None and not pod.guaranteed else pod.requests
+            # Kueue ends a running pod whose requests are no longer those that it has admitted.
+            keeps = pod.guaranteed or pod.queued
+            wanted = pod.requests if idle is None or keeps else _lowered(pod.requests, idle)
         else:
             wanted = _read(pod.full_requests) or pod.requests
         if wanted != pod.requests:

@@ -149,6 +149,8 @@ PROGRAMS: tuple[Program, ...] = (
         "github.com/rancher/local-path-provisioner",
         optional=True,
     ),
+    # A queue for the builders of the tests. Its module has the versions of Kubernetes: what both need is compiled once.
+    Program("kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue", optional=True),
     # GitOps tools, for the tests that let them judge a build.
     Program("kstatus", "kstatus", "localcluster/kstatus", optional=True),
     # Of the module of sigcheck: in the same versions, most of what both need is compiled once.

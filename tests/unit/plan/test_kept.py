@@ -253,6 +253,13 @@ def test_a_pod_whose_requests_are_its_limits_keeps_them() -> None:
     assert requests(found) == BUSY
 
 
+def test_one_that_kueue_has_admitted_keeps_them_as_it_would_be_taken_away() -> None:
+    queue = {"podMetadata": {"labels": {"kueue.x-k8s.io/queue-name": "builds"}}}
+    found = world(scheduling={**RESOURCES, **queue, "keepBuilder": "5m"})
+    assert pod_from(found.pod()).idle
+    assert requests(found) == BUSY
+
+
 @pytest.mark.parametrize(("edit", "why"), MISSES.values(), ids=MISSES)
 def test_an_edit_that_needs_another_pod_gets_one(edit: dict[str, Any], why: BuilderUse) -> None:
     found = world()
