@@ -39,8 +39,8 @@ class SignedBy(Record):
     """Whom a certificate names."""
 
     identity: Annotated[str, Field(max_length=limits.IDENTITY)]
-    """Who has signed, as `cosign verify --certificate-identity` takes it:
+    """Signer, as `cosign verify --certificate-identity` takes it:
     https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/NAME."""
     issuer: Annotated[str, Field(max_length=limits.ISSUER)]
-    """Who has vouched for that, as `cosign verify --certificate-oidc-issuer` takes it: the issuer of the cluster's
-    tokens."""
+    """Its issuer, as `cosign verify --certificate-oidc-issuer` takes it: that of the tokens of the
+    cluster."""

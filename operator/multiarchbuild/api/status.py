@@ -399,7 +399,7 @@ class ImageStatus(Record):
     """Digest of the manifest with its cosign signatures, which the tag sha256-….sig names, where output.signing has
     signed it."""
     signed_by: SignedBy | None = None
-    """Who has signed it, where a certificate says it (output.signing.keyless)."""
+    """Identity that has signed it, where a certificate names one (output.signing.keyless)."""
     record: Annotated[str, Field(max_length=71)] | None = None
     """Digest of the manifest that attaches the build record to the index."""
     bases: Bases = ()
