@@ -88,7 +88,7 @@ publish: ## Make the files of a release that `make release` has written download
 		--notes-file "$(or $(OUT),dist/release-$(VERSION))/RELEASE_NOTES.md" "$(or $(OUT),dist/release-$(VERSION))"/*
 
 # Programs that only tests need. Compiled inside of a test, they would count in its time.
-TEST_PROGRAMS := actionlint promcheck sigcheck kstatus kustomize-controller argocd-lua local-path-provisioner kueue
+TEST_PROGRAMS := actionlint promcheck sigcheck fulcio timestamps kstatus kustomize-controller argocd-lua local-path-provisioner kueue
 .PHONY: test-programs
 test-programs: venv
 	@$(PY) -m tests.cluster build $(addprefix --with ,$(TEST_PROGRAMS))

@@ -78,7 +78,7 @@ FULL: Object = {
         "tags": ["latest", "{date}-{shortCommit}"],
         "annotations": {"vendor": "team-a"},
         "secretRefs": [{"name": "registry-credentials"}],
-        "signing": {"secretRef": {"name": "cosign-key"}},
+        "signing": {"secretRef": {"name": "cosign-key"}, "keyless": False},
         "compression": {"type": "Gzip", "level": 9, "force": True},
         "format": "Index",
         "childTags": True,

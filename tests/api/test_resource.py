@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from multiarchbuild.api.conditions import Condition
 from multiarchbuild.api.crd import crd
 from multiarchbuild.api.identity import Identity
+from multiarchbuild.api.keyless import SignedBy
 from multiarchbuild.api.reasons import Reason
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
@@ -74,6 +75,9 @@ STATUS = Status(
         platforms=(ImagePlatform(platform="linux/amd64", digest=DIGEST, size=1234),),
         size=1234,
         signature=f"sha256:{'2' * 64}",
+        signed_by=SignedBy(
+            identity="https://kubernetes.io/namespaces/a/serviceaccounts/b", issuer="https://a.example.com"
+        ),
         record=f"sha256:{'3' * 64}",
         bases=BASES,
     ),

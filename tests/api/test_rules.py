@@ -30,6 +30,7 @@ _REQUIRED = (
     ".matchExpressions.*"
 )
 
+_SIGNS_IN_ONE_WAY = "name a Secret with a key in output.signing.secretRef, or set output.signing.keyless, and not both"
 REFUSED = (
     Refused(".scheduling.podMetadata.labels", {"multiarch.build/run": "x"}, "keys of multiarch.build and app.kub"),
     Refused(".scheduling.podMetadata.labels", {"a b": "x"}, "a label key is <name> or <domain>/<name>"),
@@ -120,6 +121,8 @@ REFUSED = (
     Refused(".build.contexts.*", "./base", "each value must begin with docker-image://"),
     # output
     Refused(".output.signing.secretRef.name", "Cosign_Key", "the name of a Kubernetes object consists of"),
+    Refused(".output.signing", {}, _SIGNS_IN_ONE_WAY),
+    Refused(".output.signing", {"keyless": False}, _SIGNS_IN_ONE_WAY),
     Refused(".output.image", "registry.example.com/Team-A/app", _NAMES_A_REPOSITORY),
     Refused(".output.image", "registry.example.com/team-a/app:1.0", _NAMES_A_REPOSITORY),
     Refused(".output.image", f"registry.example.com/app@sha256:{'0' * 64}", _NAMES_A_REPOSITORY),
@@ -226,6 +229,12 @@ COMBINED = (
         changed(base(""), ".output.destinations.*.image", base("")["output"]["image"]),
         "spec.output.destinations",
         "output.image is the first destination: name only further ones in output.destinations",
+    ),
+    (
+        "signed-twice",
+        changed(base(""), ".output.signing.keyless", value=True),
+        "spec.output.signing",
+        _SIGNS_IN_ONE_WAY,
     ),
     (
         "identity-of-no-cache",

@@ -18,6 +18,7 @@ from hack.target import CommandError, Target
 from multiarchbuild.api.base import KNOWN
 from multiarchbuild.api.status import Status
 from multiarchbuild.plan.policy import Policy
+from tests.support import authorities
 from tests.support.markdown import ROOT, Block, blocks, pages
 
 pytestmark = [pytest.mark.api, pytest.mark.xdist_group("docs")]
@@ -88,6 +89,13 @@ def _kyverno(_target: Target, _namespace: str, text: str) -> None:
     assert yaml.safe_load(text)["attestors"]
 
 
+def _fulcio(_target: Target, _namespace: str, text: str) -> None:
+    """Fulcio itself is started with it in tests/steps/test_keyless.py and tests/e2e/test_keyless.py."""
+    found = yaml.safe_load(text)
+    (issuer,) = found["oidc-issuers"]
+    assert found == authorities.configuration(issuer)
+
+
 CHECKS: dict[str, Callable[[Target, str, str], None]] = {
     "": _manifest,
     "spec": _spec,
@@ -95,6 +103,7 @@ CHECKS: dict[str, Callable[[Target, str, str], None]] = {
     "policy": _policy,
     "values": _values,
     "kyverno": _kyverno,
+    "fulcio": _fulcio,
 }
 
 

@@ -57,6 +57,8 @@ class Services:
     """Proxy in the policy."""
     identities: dict[str, Any] = field(default_factory=dict)
     """Providers of identities in the policy."""
+    keyless: dict[str, Any] = field(default_factory=dict)
+    """Who certifies signatures in the policy."""
 
     def client(self, name: str) -> Client:
         """Return a client for a repository of the open registry."""
@@ -153,6 +155,7 @@ def _policy(services: Services) -> Policy:
             "caBundle": services.ca,
             "proxy": services.proxy,
             "identities": services.identities,
+            "tenants": [{"namespaces": ["*"], "signing": {"keyless": services.keyless}}] if services.keyless else [],
         }
     )
 

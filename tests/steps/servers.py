@@ -8,6 +8,7 @@ import selectors
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 import time
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.cluster.pki import Pair
 from tests.support.bodies import body_of
 
 
@@ -139,6 +141,8 @@ class FaultyRegistry:
     fault: Fault = lambda _method, _path: None
     pause: float = 0.0
     """Seconds between the pieces in which blobs come."""
+    certificate: Pair | None = None
+    """What it speaks TLS with."""
     asked: list[str] = field(default_factory=list)
     host: str = ""
 
@@ -147,6 +151,10 @@ class FaultyRegistry:
         """Serve until the block ends."""
         with ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) as server:
             self.host = f"127.0.0.1:{server.server_port}"
+            if self.certificate:
+                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context.load_cert_chain(self.certificate.cert, self.certificate.key)
+                server.socket = context.wrap_socket(server.socket, server_side=True)
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             yield
             server.shutdown()

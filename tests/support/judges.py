@@ -79,6 +79,23 @@ def signed(image: str, key: str, judge: str) -> dict[str, Any]:
     return answer
 
 
+KEYLESS = {"signature": "signature", "bundle": "bundle", "kyverno": "kyverno-keyless"}
+"""Who of `VERIFIERS` takes a certificate and a timestamp without a transparency log, and what it is called there."""
+
+
+def certified(image: str, judge: str, *, subject: str, issuer: str, roots: str, timestamps: str) -> dict[str, Any]:
+    """Return what one of `KEYLESS` says of `host/name@sha256:…`, see `signed`.
+
+    It demands a certificate for `subject` by `issuer` that leads to `roots`, and a timestamp by an authority whose
+    certificates are `timestamps` (chains, PEM).
+    """
+    demanded = {"subject": subject, "issuer": issuer, "roots": roots, "timestamps": timestamps}
+    keys = _policies_of_kyverno()["keys"]
+    question = {"judge": KEYLESS[judge], "image": image, "keyless": demanded, "keys": keys}
+    (answer,) = _ask([str(program("sigcheck"))], [question])
+    return answer
+
+
 def _policies_of_kyverno() -> dict[str, Any]:
     """Return what the documentation says of the key in a ClusterPolicy, and in an ImageValidatingPolicy."""
     rule, policy = (yaml.safe_load(block.text) for block in blocks(_HOW_TO_SIGN) if block.label == "kyverno")

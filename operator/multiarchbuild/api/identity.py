@@ -111,6 +111,7 @@ class Identity(Model):
         return "/".join([str(self.provider).lower(), *filter(None, parts)])
 
 
+_GOOGLE_POOLS = "https://iam.googleapis.com/"
 _URL = r"^https?://[A-Za-z0-9._:\[\]{}-]+(/[A-Za-z0-9._~/{}-]*)?$"
 Endpoint = Annotated[str, Field(max_length=512, pattern=_URL)]
 """URL of a service, without a slash at its end; {region} in it is replaced."""
@@ -178,7 +179,11 @@ class Identities(Model):
             case Provider.GOOGLE:
                 pool = identity.workload_identity_provider
                 # https://cloud.google.com/iam/docs/workload-identity-federation-with-kubernetes
-                return f"https://iam.googleapis.com/{pool}" if pool else None
+                return f"{_GOOGLE_POOLS}{pool}" if pool else None
+
+    def may_be_of_login(self, audience: str) -> bool:
+        """Return whether a token for a login may have this audience."""
+        return audience in {self.aws.audience, self.azure.audience} or audience.startswith(_GOOGLE_POOLS)
 
     def serves(self, provider: Provider, host: str) -> bool:
         """Return whether logins of `provider` may be sent to the registry at `host`."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from .base import Model
 from .identity import Identities
+from .keyless import Keyless
 from .spec import Spec
 
 
@@ -45,6 +46,8 @@ class Inputs(Model):
     """HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the RUNs (policy); none without a proxy."""
     identities: Identities = Identities()
     """Where the providers of identities are (policy)."""
+    keyless: Keyless | None = None
+    """Who certifies signatures (policy), where the spec asks for it; the CA bundle is a file of its own."""
     traced: bool = False
     """Whether BuildKit sends traces (policy)."""
     builder_id: str = ""

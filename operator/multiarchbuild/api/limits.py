@@ -23,6 +23,9 @@ DESTINATIONS: Final = 8
 PLATFORM: Final = 32
 PLATFORMS: Final = 16
 URL: Final = 2048
+IDENTITY: Final = 400
+"""`https://kubernetes.io/namespaces/…/serviceaccounts/…`, names of 63 and 253 characters."""
+ISSUER: Final = 255
 REVISION: Final = 400
 """A branch of REF characters, `@sha256:` and a digest, and some room for what others write."""
 DIGEST: Final = 140

@@ -49,6 +49,7 @@ class Reason(OpenEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     IDENTITY_DENIED = "IdentityDenied"
+    SIGNING_FAILED = "SigningFailed"
     DOCKERFILE_NOT_FOUND = "DockerfileNotFound"
     DOCKERFILE_INVALID = "DockerfileInvalid"
     TARGET_NOT_FOUND = "TargetNotFound"
@@ -69,6 +70,7 @@ class Reason(OpenEnum):
     GIT_UNREACHABLE = "GitUnreachable"
     SOURCE_UNREACHABLE = "SourceUnreachable"
     IDENTITY_UNAVAILABLE = "IdentityUnavailable"
+    SIGNING_UNAVAILABLE = "SigningUnavailable"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     REGISTRY_ERROR = "RegistryError"
     TAG_MOVED = "TagMoved"
@@ -128,6 +130,7 @@ _RETRYABLE = frozenset(
         Reason.GIT_UNREACHABLE,
         Reason.SOURCE_UNREACHABLE,
         Reason.IDENTITY_UNAVAILABLE,
+        Reason.SIGNING_UNAVAILABLE,
         Reason.REGISTRY_UNREACHABLE,
         Reason.REGISTRY_ERROR,
         Reason.TAG_MOVED,

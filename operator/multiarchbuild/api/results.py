@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from . import limits
 from .base import Model
+from .keyless import SignedBy
 from .reasons import Reason
 
 MAX_BYTES = 4096
@@ -164,6 +165,8 @@ class Published(Model):
     platforms: Annotated[tuple[PublishedPlatform, ...], Field(max_length=limits.PLATFORMS)]
     signature: Digest | None = None
     """Digest of the manifest with the signatures of the index."""
+    signed_by: SignedBy | None = None
+    """Whose signature it is, where a certificate says it."""
     record: Digest | None = None
     """Digest of the manifest that attaches the build record to the index, where the registry took it."""
 

@@ -188,11 +188,23 @@ class Build(Model):
 
 
 class Signing(Model):
-    """The key that signs the index, so that `cosign verify --key` and admission controllers accept it."""
+    """What signs the index, so that `cosign verify` and admission controllers accept it: a key, or an identity."""
 
-    secret_ref: NameRef
+    model_config = ConfigDict(
+        json_schema_extra=model_rules(
+            Rule(
+                "has(self.secretRef) != (has(self.keyless) && self.keyless)",
+                "name a Secret with a key in output.signing.secretRef, or set output.signing.keyless, and not both",
+            ),
+        )
+    )
+
+    secret_ref: NameRef | None = None
     """Secret with the private key under `cosign.key` and its password under `cosign.password`, as `cosign
     generate-key-pair k8s://NAMESPACE/NAME` makes it; a key in PKCS#8 does as well."""
+    keyless: bool = False
+    """Sign as the ServiceAccount of the pods, with a key that is made for one run and a certificate by the Fulcio that
+    the operator's policy names (tenants[].signing.keyless)."""
 
 
 class Compression(Model):
@@ -295,7 +307,7 @@ class Output(Model):
     """How long, at least, an index that this build has published stays in output.image once no tag names it, such as
     720h. It is deleted after a later run. By default nothing is; status.history keeps its images."""
     signing: Signing | None = None
-    """Key that signs the index before any tag moves to it; by default nothing is signed."""
+    """What signs the index before any tag moves to it; by default nothing is signed."""
 
 
 class CacheMode(Capitalised):

@@ -8,6 +8,7 @@ from pydantic import Field
 from . import limits
 from .base import Model, OpenEnum, Record
 from .conditions import Condition
+from .keyless import SignedBy
 from .reasons import Reason
 from .schema import SET, MapBy
 
@@ -397,6 +398,8 @@ class ImageStatus(Record):
     signature: Annotated[str, Field(max_length=71)] | None = None
     """Digest of the manifest with its cosign signatures, which the tag sha256-….sig names, where output.signing has
     signed it."""
+    signed_by: SignedBy | None = None
+    """Identity that has signed it, where a certificate names one (output.signing.keyless)."""
     record: Annotated[str, Field(max_length=71)] | None = None
     """Digest of the manifest that attaches the build record to the index."""
     bases: Bases = ()

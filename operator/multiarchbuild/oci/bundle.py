@@ -1,4 +1,4 @@
-"""Sigstore bundles: an in-toto statement, signed with a key, in the form that cosign 3 writes and reads by default.
+"""Sigstore bundles: a signed in-toto statement in the form that cosign 3 writes and reads by default.
 
 Sources: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md (DSSE),
 https://github.com/in-toto/attestation/blob/v1.1.0/spec/v1/statement.md (statement) and
@@ -9,9 +9,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from multiarchbuild.api.foreign import parse_object
+
+from .signature import Certified, Signature, Signer
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 """Of a bundle, and artifactType of the manifest that attaches one."""
@@ -19,20 +21,6 @@ SIGN_PREDICATE: Final = "https://sigstore.dev/cosign/sign/v1"
 """What a statement says that is a signature and nothing more."""
 _STATEMENT: Final = "https://in-toto.io/Statement/v1"
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-
-
-class Key(Protocol):
-    """What signs."""
-
-    @property
-    def hint(self) -> str:
-        """What tells the public key from others: the SHA-256 of its SubjectPublicKeyInfo, in base64."""
-
-    def sign(self, payload: bytes) -> bytes:
-        """Return a signature of `payload`."""
-
-    def has_signed(self, payload: bytes, signature: bytes) -> bool:
-        """Return whether `signature` is one of `payload` by this key."""
 
 
 def statement(subjects: Sequence[tuple[str, str]], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
@@ -52,31 +40,53 @@ def _subject(name: str, digest: str) -> dict[str, Any]:
     return {**named, "digest": {algorithm: value}}
 
 
-def seal(payload: bytes, key: Key) -> bytes:
-    """Return the bundle of a statement, signed by `key`."""
+def seal(payload: bytes, signer: Signer) -> bytes:
+    """Return the bundle of a statement, signed by `signer`."""
+    signature = signer.signature(pre_authentication(payload))
     envelope = {
         "payload": _base64(payload),
         "payloadType": _PAYLOAD_TYPE,
-        "signatures": [{"sig": _base64(key.sign(pre_authentication(payload)))}],
+        "signatures": [{"sig": _base64(signature.value)}],
     }
     document = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": key.hint}},
+        "verificationMaterial": _material(signature),
         "dsseEnvelope": envelope,
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def opened(bundle: bytes, key: Key) -> bytes | None:
-    """Return the statement in a bundle that `key` has signed, or None: it is another's, or malformed."""
+def _material(signature: Signature) -> dict[str, Any]:
+    proof = signature.certified
+    if proof is None:
+        return {"publicKey": {"hint": signature.hint}}
+    # Of the CA verifiers have the certificates: a bundle of this version has none.
+    return {
+        "certificate": {"rawBytes": _base64(proof.certificate)},
+        "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _base64(proof.timestamp)}]},
+    }
+
+
+def opened(bundle: bytes, signer: Signer) -> bytes | None:
+    """Return the statement in a bundle that `signer` has signed, or None: it is another's, or malformed."""
     try:
-        envelope = parse_object(bundle, "the bundle")["dsseEnvelope"]
+        document = parse_object(bundle, "the bundle")
+        envelope, certified = document["dsseEnvelope"], _certified(document["verificationMaterial"])
         payload = base64.b64decode(envelope["payload"], validate=True)
         signatures = [base64.b64decode(entry["sig"], validate=True) for entry in envelope["signatures"]]
     except (ValueError, KeyError, TypeError, binascii.Error):
         return None
     message = pre_authentication(payload)
-    return payload if any(key.has_signed(message, signature) for signature in signatures) else None
+    made = (Signature(signature, certified=certified) for signature in signatures)
+    return payload if any(signer.has_made(message, each) for each in made) else None
+
+
+def _certified(material: Mapping[str, Any]) -> Certified | None:
+    if "certificate" not in material:
+        return None
+    (stamped,) = material["timestampVerificationData"]["rfc3161Timestamps"]
+    certificate, timestamp = material["certificate"]["rawBytes"], stamped["signedTimestamp"]
+    return Certified(base64.b64decode(certificate, validate=True), (), base64.b64decode(timestamp, validate=True))
 
 
 def pre_authentication(payload: bytes) -> bytes:

@@ -21,6 +21,8 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 from pydantic import Base64Bytes, BaseModel, ValidationError
 
+from .signature import Signature
+
 _COSIGN = re.compile(rb"-----BEGIN (ENCRYPTED (?:SIGSTORE|COSIGN) PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _SCRYPT = {(2**15, 8, 1), (2**16, 8, 1), (2**17, 8, 1)}
 """What cosign has ever written; anything else could demand any amount of memory."""
@@ -67,6 +69,19 @@ class SigningKey:
         encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         public = self._private.public_key().public_bytes(encoding, form)
         return base64.b64encode(hashlib.sha256(public).digest()).decode()
+
+    @property
+    def signed_by(self) -> None:
+        """Nobody: whose key it is, verifiers know."""
+        return None
+
+    def signature(self, payload: bytes) -> Signature:
+        """Return a signature of `payload`."""
+        return Signature(self.sign(payload), hint=self.hint)
+
+    def has_made(self, payload: bytes, signature: Signature) -> bool:
+        """Return whether `signature` is one of `payload` by this key."""
+        return self.has_signed(payload, signature.value)
 
     def sign(self, payload: bytes) -> bytes:
         """Return a signature of `payload`: ECDSA and RSA (PKCS#1 v1.5) over its SHA-256, Ed25519 over itself."""

@@ -3,42 +3,43 @@
 from . import bundle, referrers, signing
 from .client import Client
 from .index import Descriptor
+from .signature import Signer
 
 _CONTENT = "dev.sigstore.bundle.content"
 _PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 
 
-def sign(registry: Client, subject: Descriptor, key: bundle.Key) -> tuple[str, list[bytes]]:
-    """Sign a manifest of the registry in both forms; what `key` has signed before stays as it is.
+def sign(registry: Client, subject: Descriptor, signer: Signer) -> tuple[str, list[bytes]]:
+    """Sign a manifest of the registry in both forms; what `signer` has signed before stays as it is.
 
     Returns:
-        The digest of the manifest with the signatures of cosign 2, and the statements about `subject` that `key` had
+        The digest of the manifest with the signatures of cosign 2, and the statements about `subject` that `signer` had
         signed before.
 
     Raises:
         RegistryError: the registry refuses it.
     """
     digest = str(subject["digest"])
-    signature = signing.sign(registry, digest, key)
+    signature = signing.sign(registry, digest, signer)
     own = bundle.statement([("", digest)], bundle.SIGN_PREDICATE, {})
-    before = _statements(registry, digest, key)
+    before = _statements(registry, digest, signer)
     if own not in before:
-        attach(registry, subject, own, bundle.SIGN_PREDICATE, key)
+        attach(registry, subject, own, bundle.SIGN_PREDICATE, signer)
     return signature, before
 
 
-def attach(registry: Client, subject: Descriptor, statement: bytes, predicate_type: str, key: bundle.Key) -> None:
-    """Attach a statement, signed by `key`, to a manifest of the registry.
+def attach(registry: Client, subject: Descriptor, statement: bytes, predicate_type: str, signer: Signer) -> None:
+    """Attach a statement, signed by `signer`, to a manifest of the registry.
 
     Raises:
         RegistryError: the registry refuses it.
     """
     annotations = {_CONTENT: "dsse-envelope", _PREDICATE_TYPE: predicate_type}
-    artifact = referrers.Artifact(bundle.MEDIA_TYPE, bundle.seal(statement, key), annotations)
+    artifact = referrers.Artifact(bundle.MEDIA_TYPE, bundle.seal(statement, signer), annotations)
     referrers.attach(registry, subject, artifact)
 
 
-def _statements(registry: Client, digest: str, key: bundle.Key) -> list[bytes]:
+def _statements(registry: Client, digest: str, signer: Signer) -> list[bytes]:
     found = referrers.listed(registry, digest, bundle.MEDIA_TYPE)
     contents = (content for each in found if (content := referrers.content(registry, each)) is not None)
-    return [opened for each in contents if (opened := bundle.opened(each, key)) is not None]
+    return [opened for each in contents if (opened := bundle.opened(each, signer)) is not None]

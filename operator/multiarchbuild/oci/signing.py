@@ -6,30 +6,28 @@ Source: https://github.com/sigstore/cosign/blob/v3.1.2/specs/SIGNATURE_SPEC.md
 import base64
 import binascii
 import json
+import ssl
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from multiarchbuild.api.foreign import parse_object
 
 from .client import Client
 from .errors import NotFoundError, RefusedError
 from .index import DOCKER_MANIFEST, MANIFEST, Manifest, digest_of
+from .signature import Certified, Signature, Signer
 
 SIMPLE_SIGNING: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 """Media type of what is signed."""
 SIGNATURE: Final = "dev.cosignproject.cosign/signature"
 """Annotation of a layer: the signature of its content, in base64."""
+_CERTIFICATE = "dev.sigstore.cosign/certificate"
+_CHAIN = "dev.sigstore.cosign/chain"
+_TIMESTAMP = "dev.sigstore.cosign/rfc3161timestamp"
+"""Annotations of a layer whose signature is by a certificate: that, those of its CA (PEM), and when it was."""
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TRIES = 3
 """How often a signature is added: of two builders that write the same tag at the same time one loses its own."""
-
-
-class Key(Protocol):
-    """What signs."""
-
-    def sign(self, payload: bytes) -> bytes:
-        """Return a signature of `payload`."""
-
-    def has_signed(self, payload: bytes, signature: bytes) -> bool:
-        """Return whether `signature` is one of `payload` by this key."""
 
 
 def tag(digest: str) -> str:
@@ -45,22 +43,24 @@ def signatures(client: Client, digest: str) -> Manifest | None:
         return None
 
 
-def sign(client: Client, digest: str, key: Key) -> str:
-    """Add a signature of `digest` by `key` to those that the repository has; return the digest of their manifest.
+def sign(client: Client, digest: str, signer: Signer) -> str:
+    """Add a signature of `digest` by `signer` to those that the repository has; return the digest of their manifest.
 
-    Where one by this key is there already it stays as it is: most signatures are random numbers, and each further try
-    would add another.
+    Where one by this signer is there already it stays as it is: most signatures are random numbers, and each further
+    try would add another.
 
     Raises:
         RegistryError: the registry refuses it, or has something else under its tag.
     """
     payload = _payload(str(client.repository), digest)
+    made: Signature | None = None
     for _ in range(_TRIES):
         found = signatures(client, digest)
         layers = _layers(found, tag(digest)) if found else []
-        if found and any(_is_ours(layer, payload, key) for layer in layers):
+        if found and any(_is_ours(layer, payload, signer) for layer in layers):
             return found.digest
-        layers.append({**_blob(client, SIMPLE_SIGNING, payload), "annotations": {SIGNATURE: _encoded(key, payload)}})
+        made = made or signer.signature(payload)
+        layers.append({**_blob(client, SIMPLE_SIGNING, payload), "annotations": _annotations(made)})
         client.put(_manifest(client, layers), tag(digest))
     raise RefusedError(
         f"{client.repository.registry} accepted the signature but does not return it under {tag(digest)}"
@@ -92,16 +92,30 @@ def _layers(found: Manifest, where: str) -> list[Mapping[str, Any]]:
     raise RefusedError(f"the tag {where} does not name signatures: delete the tag")
 
 
-def _is_ours(layer: Mapping[str, Any], payload: bytes, key: Key) -> bool:
+def _is_ours(layer: Mapping[str, Any], payload: bytes, signer: Signer) -> bool:
     try:
-        signature = base64.b64decode(layer["annotations"][SIGNATURE], validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        signature = _read(layer["annotations"])
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
         return False
-    return layer["digest"] == digest_of(payload) and key.has_signed(payload, signature)
+    return layer["digest"] == digest_of(payload) and signer.has_made(payload, signature)
 
 
-def _encoded(key: Key, payload: bytes) -> str:
-    return base64.b64encode(key.sign(payload)).decode()
+def _annotations(signature: Signature) -> dict[str, str]:
+    found = {SIGNATURE: base64.b64encode(signature.value).decode()}
+    if proof := signature.certified:
+        found[_CERTIFICATE] = ssl.DER_cert_to_PEM_cert(proof.certificate)
+        found[_CHAIN] = "".join(map(ssl.DER_cert_to_PEM_cert, proof.chain))
+        found[_TIMESTAMP] = json.dumps({"SignedRFC3161Timestamp": base64.b64encode(proof.timestamp).decode()})
+    return found
+
+
+def _read(annotations: Mapping[str, Any]) -> Signature:
+    value = base64.b64decode(annotations[SIGNATURE], validate=True)
+    if _CERTIFICATE not in annotations:
+        return Signature(value)
+    stamped = parse_object(annotations[_TIMESTAMP], "the timestamp")["SignedRFC3161Timestamp"]
+    certificate = ssl.PEM_cert_to_DER_cert(annotations[_CERTIFICATE])
+    return Signature(value, certified=Certified(certificate, (), base64.b64decode(stamped, validate=True)))
 
 
 def _manifest(client: Client, layers: list[Mapping[str, Any]]) -> Manifest:

@@ -348,6 +348,18 @@ class Policy(Model):
                 raise ValueError(f"[{number}].defaultResources, or those of all tenants: {error}") from error
         return are_told_apart(tenants)
 
+    @model_validator(mode="after")
+    def _tokens_for_signing_are_for_nothing_else(self) -> Self:
+        """Hold back what would mount such a token where a RUN is executed."""
+        for number, each in enumerate(self.tenants):
+            keyless = each.signing.keyless
+            if keyless and self.identities.may_be_of_login(keyless.audience):
+                raise ValueError(
+                    f"tenants[{number}].signing.keyless.audience is {keyless.audience}, which tokens for logins to "
+                    "registries have too, and builders get those: choose another, here and in Fulcio"
+                )
+        return self
+
     @field_validator("registries")
     @classmethod
     def _hosts_are_told_apart(cls, registries: tuple[Registry, ...]) -> tuple[Registry, ...]:
@@ -358,11 +370,16 @@ class Policy(Model):
 
     @model_validator(mode="after")
     def _leaves_room_for_sources(self) -> Self:
-        bundles = [self.ca_bundle, *(registry.ca_bundle for registry in self.registries)]
+        signing = [each.signing.keyless.ca_bundle for each in self.tenants if each.signing.keyless]
+        bundles = [
+            self.ca_bundle,
+            *(registry.ca_bundle for registry in self.registries),
+            max(signing, key=len, default=""),
+        ]
         if (size := sum(len(bundle.encode()) for bundle in bundles)) > MAX_BUNDLES:
             raise ValueError(
-                f"caBundle and registries[].caBundle have {size} bytes together, of at most {MAX_BUNDLES}: they are in "
-                "the ConfigMap of each run; leave out what the system's CAs have"
+                f"caBundle, registries[].caBundle and signing.keyless.caBundle have {size} bytes together, of at most "
+                f"{MAX_BUNDLES}: they are in the ConfigMap of each run; leave out what the system's CAs have"
             )
         entries = [registry.model_copy(update={"ca_bundle": ""}).model_dump_json() for registry in self.registries]
         if (size := sum(map(len, map(str.encode, entries)))) > MAX_REGISTRIES:

@@ -286,6 +286,7 @@ def image_of(context: Context, published: Published, pod: Pod) -> ImageStatus:
         ),
         size=sum(image.size for image in published.platforms),
         signature=published.signature,
+        signed_by=published.signed_by,
         record=published.record,
         # Which of two images is newer is decided by this.
         published_at=(pod.ended.reported_at or pod.ended.finished_at if pod.ended else None) or context.now,

@@ -110,7 +110,7 @@ def _tenant(build: MultiArchBuild, policy: Policy) -> Iterator[str]:
         return
     number = policy.tenants.index(tenant) if policy.tenants else None
     rule = f"policy: tenants[{number}]" if number is not None else "policy: default of tenants[]"
-    for check in (_account, _secrets, _identities, _nodes):
+    for check in (_account, _secrets, _signing, _identities, _nodes):
         for field, message, part in check(build, tenant):
             yield f"{field} {message} ({rule}.{part})"
 
@@ -166,6 +166,13 @@ def _secrets(build: MultiArchBuild, tenant: Tenant) -> Iterator[_Finding]:
             yield field, f"is {secret}, which only output.signing may use", "signing.secrets"
 
 
+def _signing(build: MultiArchBuild, tenant: Tenant) -> Iterator[_Finding]:
+    signing, namespace = build.spec.output.signing, build.metadata.namespace
+    if signing and signing.keyless and tenant.signing.keyless is None:
+        message = f"is set, but no Fulcio certifies signatures of builds of namespace {namespace}"
+        yield "output.signing.keyless", message, "signing.keyless"
+
+
 _SIGNING_KEY = "output.signing.secretRef.name"
 
 
@@ -177,7 +184,7 @@ def secrets(build: MultiArchBuild) -> Iterator[tuple[str, str]]:
     for position, destination in enumerate(spec.output.destinations):
         for number, ref in enumerate(destination.secret_refs):
             yield f"output.destinations[{position}].secretRefs[{number}].name", ref.name
-    if spec.output.signing:
+    if spec.output.signing and spec.output.signing.secret_ref:
         yield _SIGNING_KEY, spec.output.signing.secret_ref.name
     if spec.source.git and spec.source.git.secret_ref:
         yield "source.git.secretRef.name", spec.source.git.secret_ref.name

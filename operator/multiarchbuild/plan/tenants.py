@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, field_validator
 
 from multiarchbuild.api.base import Model
+from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.scheduling import Resources, Toleration
 
 from .patterns import IdentityPattern, KeyPattern, MatchAny, Pattern, is_pattern
@@ -77,11 +78,13 @@ class Nodes(Model):
 
 
 class Signing(Nodes):
-    """Nodes that pods with a signing key are kept on, and which Secrets hold such keys."""
+    """Nodes that pods that sign are kept on, which Secrets hold keys, and who certifies signatures without one."""
 
     secrets: tuple[KeyPattern, ...] = ()
     """Patterns of Secrets with signing keys: output.signing names one of these, and nothing else of a build does, so
     that no key is mounted where a RUN is executed. Without any, output.signing names what `secrets` allows."""
+    keyless: Keyless | None = None
+    """Who certifies and timestamps the signatures of builds with output.signing.keyless; without it there are none."""
 
 
 class Tenant(Model):
@@ -117,7 +120,7 @@ class Tenant(Model):
     placement: Nodes = Nodes()
     """Nodes that all pods of these builds are kept on."""
     signing: Signing = Signing()
-    """Nodes that pods with a signing key are kept on besides, and Secrets that are for signing alone."""
+    """Nodes that pods that sign are kept on besides, Secrets for signing alone, and who certifies signatures."""
 
     @field_validator("placement")
     @classmethod
@@ -153,7 +156,7 @@ class Tenant(Model):
         return False
 
     def pods(self, *, sign: bool = False) -> Nodes:
-        """Return where pods go; `sign` if they have a signing key."""
+        """Return where pods go; `sign` if they sign."""
         return self.placement | self.signing if sign else self.placement
 
 

@@ -93,7 +93,8 @@ def _publish_pod(
         files |= _REQUEST_FILES
     built = volumes.pod_info(files)
     mounted = [volumes.inputs(action.inputs), _work(build, policy), built, *volumes.registry_secrets(build.spec)]
-    mounted += [*volumes.destination_secrets(build.spec), *volumes.signing_secret(build.spec)]
+    rules = policy.rules_for(build.metadata.namespace)
+    mounted += [*volumes.destination_secrets(build.spec), *volumes.signing(build.spec, rules.signing.keyless)]
     mounted += volumes.identity_tokens(build.spec, policy.identities)
     stays = [f"--stay={action.keep.idle}"] if action.keep else []
     spec = _spec(action, build, policy, Role.PUBLISH, ["publish", *stays, *arguments], mounted)

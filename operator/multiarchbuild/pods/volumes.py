@@ -6,6 +6,7 @@ from typing import Any
 
 from multiarchbuild.api import mounts
 from multiarchbuild.api.identity import Identities, token_file
+from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.plan.children import INPUTS_VOLUME
 from multiarchbuild.plan.logins import logins
@@ -16,6 +17,8 @@ _SECRET_MODE = 0o444
 
 _TOKEN_SECONDS = 3600
 """Life of a token; the kubelet replaces it after four fifths of that."""
+_SIGNING_SECONDS = 600
+"""Likewise, of one that is good for a signature: the shortest that Kubernetes makes."""
 _SOCKET_SIZE = "1Mi"
 """Of a folder with a socket in it."""
 
@@ -108,10 +111,15 @@ def identity_tokens(spec: Spec, identities: Identities) -> list[Volume]:
     return [Volume("identity", mounts.IDENTITY, {"projected": {"sources": sources}})] if sources else []
 
 
-def signing_secret(spec: Spec) -> list[Volume]:
-    """The key that signs the index."""
-    signing = spec.output.signing
-    return [_secret("signing", mounts.SIGNING, signing.secret_ref.name)] if signing else []
+def signing(spec: Spec, keyless: Keyless | None) -> list[Volume]:
+    """What signs the index: a key, or a token of the pod's ServiceAccount for the Fulcio of the policy."""
+    asked = spec.output.signing
+    if asked and asked.secret_ref:
+        return [_secret("signing", mounts.SIGNING, asked.secret_ref.name)]
+    if asked and asked.keyless and keyless:
+        token = {"audience": keyless.audience, "expirationSeconds": _SIGNING_SECONDS, "path": mounts.TOKEN_FILE}
+        return [Volume("signing", mounts.SIGNING, {"projected": {"sources": [{"serviceAccountToken": token}]}})]
+    return []
 
 
 def source_secret(spec: Spec) -> list[Volume]:

@@ -196,13 +196,13 @@ def ssh_key(mounts: Mounts) -> Path | None:
 
 
 def signing_key(mounts: Mounts) -> "SigningKey | None":
-    """Return the key of output.signing, or None when nothing is to be signed.
+    """Return the key of output.signing, or None when none signs.
 
     Raises:
         StepError: the Secret is missing, or holds no key that signs.
     """
     signing = mounts.inputs.spec.output.signing
-    if signing is None:
+    if signing is None or signing.secret_ref is None:
         return None
     # Not at the top: who does not sign does not wait for it.
     from multiarchbuild.oci.keys import InvalidKeyError, load  # noqa: PLC0415

@@ -24,8 +24,8 @@ from .log import say
 from .mounts import Mounts
 from .trust import ca_file, registry_ca_file
 
-_PATIENCE = urllib3.Timeout(connect=5, read=20)
-_RETRIES = urllib3.Retry(
+PATIENCE = urllib3.Timeout(connect=5, read=20)
+RETRIES = urllib3.Retry(
     total=4,
     redirect=0,
     allowed_methods=None,  # an exchange can be repeated
@@ -98,8 +98,8 @@ def _login(mounts: Mounts, login: Login, host: str) -> Renewed:
         identities=ours.identities,
         host=host,
         token=lambda: _token(mounts, audience or "", login.field),
-        http=connections(ca_file(mounts), retries=_RETRIES, timeout=_PATIENCE),
-        near=urllib3.PoolManager(retries=_RETRIES, timeout=_PATIENCE),
+        http=connections(ca_file(mounts), retries=RETRIES, timeout=PATIENCE),
+        near=urllib3.PoolManager(retries=RETRIES, timeout=PATIENCE),
         registry=pool(registry_ca_file(mounts, host)),
         session=f"multiarchbuild-{ours.namespace}-{ours.name}",
         plain_http=host in plain,

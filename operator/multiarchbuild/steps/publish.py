@@ -26,12 +26,13 @@ from . import signatures
 from .attestations import attested, push
 from .build_record import Recorder
 from .copies import copy
-from .credentials import registry_keychain, signing_key
+from .credentials import registry_keychain
 from .errors import StepError, push_error
 from .handover import handed_over
 from .log import say
 from .mounts import Mounts
 from .registries import client, destinations, field_of
+from .signers import signers
 
 _PARALLEL = 8
 
@@ -55,9 +56,9 @@ def publish(mounts: Mounts, tags: Sequence[str], begun: Callable[[Pushed], None]
     called with what was built, as soon as that is known.
 
     Raises:
-        StepError: something that was built is gone, the key is no good, the registry refuses, or a tag was moved.
+        StepError: something that was built is gone, nothing can sign, the registry refuses, or a tag was moved.
     """
-    key = signing_key(mounts)
+    signer = signers(mounts)
     spec = mounts.inputs.spec
     output = spec.output
     registry = client(mounts, registry_keychain(mounts), output.image)
@@ -84,13 +85,15 @@ def publish(mounts: Mounts, tags: Sequence[str], begun: Callable[[Pushed], None]
             )
         say(f"verified {index.digest}: {', '.join(str(each.image.platform) for each in fetched)}")
         images = [each.image for each in fetched]
-        signature = signatures.sign(registry, index, images, key, mounts.inputs, built) if key else None
+        own = signer() if signer else None
+        signature = signatures.sign(registry, index, images, own, mounts.inputs, built) if own else None
         with ThreadPoolExecutor(_PARALLEL) as threads:
             list(threads.map(lambda target: _copied(mounts, registry, target, index), copies))
-        if key:
+        if signer:
             for target in copies:
                 with _pushing(mounts, target):
-                    signatures.sign(target, index, images, key, mounts.inputs, built)
+                    # Anew: a large image takes longer to copy than a certificate is valid.
+                    signatures.sign(target, index, images, signer(), mounts.inputs, built)
         children = list(_children(registry, images)) if output.child_tags and index.media_type == INDEX else []
         for tag in tags:
             for target, known in zip((registry, *copies), replaceable, strict=True):
@@ -107,6 +110,7 @@ def publish(mounts: Mounts, tags: Sequence[str], begun: Callable[[Pushed], None]
             for each in fetched
         ),
         signature=signature,
+        signed_by=own.signed_by if own else None,
         record=recorder.attached(),
     )
 

@@ -17,6 +17,7 @@ from multiarchbuild.oci import bundle, signed, signing, slsa
 from multiarchbuild.oci.client import Client
 from multiarchbuild.oci.index import Descriptor, Image, Manifest
 from multiarchbuild.oci.provenance import needed
+from multiarchbuild.oci.signature import Signer
 
 from .log import say
 
@@ -24,11 +25,11 @@ _PARALLEL = 8
 
 
 def sign(
-    registry: Client, index: Manifest, images: Sequence[Image], key: bundle.Key, inputs: Inputs, pushed: Pushed
+    registry: Client, index: Manifest, images: Sequence[Image], signer: Signer, inputs: Inputs, pushed: Pushed
 ) -> str:
-    """Sign `index` and `images` by `key`; return the digest of the manifest with the signatures of the index.
+    """Sign `index` and `images` by `signer`; return the digest of the manifest with the signatures of the index.
 
-    What this key has signed before stays as it is, so that a publish that is repeated adds nothing.
+    What this signer has signed before stays as it is, so that a publish that is repeated adds nothing.
 
     Raises:
         RegistryError: the registry refuses it.
@@ -38,15 +39,15 @@ def sign(
     subjects: list[Descriptor] = [whole, *(image.descriptor for image in others)]
     statement = _provenance(registry, index, images, inputs, pushed)
     with ThreadPoolExecutor(_PARALLEL) as threads:
-        first, *_ = threads.map(lambda each: _sign(registry, each, key, statement), subjects)
+        first, *_ = threads.map(lambda each: _sign(registry, each, signer, statement), subjects)
     say(f"signed {index.digest} and {len(others)} image(s) in it: {first} as {signing.tag(index.digest)}")
     return first
 
 
-def _sign(registry: Client, subject: Descriptor, key: bundle.Key, provenance: bytes | None) -> str:
-    signature, before = signed.sign(registry, subject, key)
+def _sign(registry: Client, subject: Descriptor, signer: Signer, provenance: bytes | None) -> str:
+    signature, before = signed.sign(registry, subject, signer)
     if provenance is not None and not any(slsa.says_the_same(provenance, each) for each in before):
-        signed.attach(registry, subject, provenance, slsa.PREDICATE, key)
+        signed.attach(registry, subject, provenance, slsa.PREDICATE, signer)
     return signature
 
 

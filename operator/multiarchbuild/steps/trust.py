@@ -39,6 +39,16 @@ def registry_ca_file(mounts: Mounts, *hosts: str) -> str | None:
     return _together(mounts, name, [*([for_all] if for_all.is_file() else []), *present])
 
 
+@cache
+def signing_ca_file(mounts: Mounts) -> str | None:
+    """Return such a file for who certifies signatures."""
+    own = mounts.at(paths.INPUTS) / paths.SIGNING_CA_FILE
+    if not own.is_file():
+        return ca_file(mounts)
+    for_all = mounts.at(paths.INPUTS) / paths.CA_FILE
+    return _together(mounts, "ca-signing.crt", [*([for_all] if for_all.is_file() else []), own])
+
+
 def _together(mounts: Mounts, name: str, bundles: list[Path]) -> str:
     system = ssl.get_default_verify_paths().cafile
     parts = [Path(system).read_bytes()] if system else []

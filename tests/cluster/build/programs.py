@@ -142,6 +142,9 @@ PROGRAMS: tuple[Program, ...] = (
         tags=("containers_image_openpgp", "exclude_graphdriver_btrfs", "exclude_graphdriver_devicemapper"),
         optional=True,
     ),
+    # Of the same module: who gives certificates to identities, and timestamps, for signatures without a key.
+    Program("fulcio", "sigcheck", "github.com/sigstore/fulcio", optional=True),
+    Program("timestamps", "sigcheck", "github.com/fluxcd/source-controller/sigcheck/timestamps", optional=True),
     # What makes volumes of folders of nodes, for the tests of builds that keep their cache on one.
     Program(
         "local-path-provisioner",

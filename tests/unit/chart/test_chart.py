@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from hack import chart_readme
 from multiarchbuild import __version__
 from multiarchbuild.api.identity import Aws, Azure, Google, Identities
+from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.nodes import (
     APP_ARMOR_LABEL,
     APP_ARMOR_PROFILE,
@@ -90,6 +91,7 @@ def test_the_schema_knows_every_field_of_the_policy() -> None:
     assert _names(Tenant) == tenant.keys()
     for field, kind in (("placement", Nodes), ("signing", Signing)):
         assert _names(kind) == _resolved(tenant[field])["properties"].keys()
+    assert _names(Keyless) == tenant["signing"]["properties"]["keyless"]["properties"].keys()
     assert policy["injection"]["enum"] == list(Injection)
     assert _resolved(policy["cacheVolumes"])["properties"]["accessMode"]["enum"] == list(AccessMode)
 

@@ -8,6 +8,7 @@ from typing import get_args, get_origin
 
 from pydantic import BaseModel
 
+from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.scheduling import Resources
 from multiarchbuild.plan.policy import Policy
 from multiarchbuild.plan.tenants import Nodes
@@ -30,8 +31,10 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         path = f"{prefix}{field.alias}"
         yield path
         # What may be left out in favour of another field has the fields of that one.
-        instead = get_origin(field.annotation) is UnionType
+        own = {Keyless} & {*get_args(field.annotation)}
+        instead = get_origin(field.annotation) is UnionType and not own
         kinds = [] if instead else [field.annotation, *get_args(field.annotation)]
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Resources:
-                yield from _fields(kind, f"{path}{'[].' if field.annotation is not kind else '.'}")
+                listed = field.annotation is not kind and kind not in own
+                yield from _fields(kind, f"{path}{'[].' if listed else '.'}")

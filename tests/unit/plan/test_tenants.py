@@ -118,6 +118,8 @@ def _check(message: str, expected: str) -> None:
 
 
 IMAGE = "registry.example.com/team-a/app"
+SIGNED_BY_IDENTITY = {"output": {"image": IMAGE, "signing": {"keyless": True}}}
+KEYLESS = {"fulcio": "https://fulcio.example.com", "timestampAuthority": "https://tsa.example.com/api/v1/timestamp"}
 SIGNED_BY_KEY = {"output": {"image": IMAGE, "signing": {"secretRef": {"name": "key-1"}}}}
 GPU = scheduled(resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 1}})
 
@@ -176,6 +178,15 @@ GPU = scheduled(resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia
             "scheduling.nodeSelector[pool] is web, but builds here run on nodes where it is builds (policy: tenants",
         ),
         ({"signing": {"secrets": ["key-*"]}}, SIGNED_BY_KEY, ""),
+        ({"signing": {"keyless": KEYLESS}}, SIGNED_BY_IDENTITY, ""),
+        (
+            {},
+            SIGNED_BY_IDENTITY,
+            (
+                "output.signing.keyless is set, but no Fulcio certifies signatures of builds of namespace team-a "
+                "(policy: tenants[0].signing.keyless)"
+            ),
+        ),
         (
             {"signing": {"secrets": ["{namespace}-*"]}},
             SIGNED_BY_KEY,
@@ -223,6 +234,19 @@ def test_the_first_entry_that_covers_a_namespace_counts_and_none_refuses() -> No
         ({"signing": {"tolerations": [{"operator": "Exists", "value": "x"}]}}, "operator Exists takes no value"),
         ({"signing": {"tolerations": [{"value": "x"}]}}, "operator Equal needs a key"),
         ({"signing": {"tolerations": [{"key": "x", "tolerationSeconds": 1}]}}, "tolerationSeconds needs effect"),
+        (
+            {"signing": {"keyless": {**KEYLESS, "audience": "https://kubernetes.default.svc"}}},
+            "is the API server, which takes such a token as a login: choose another",
+        ),
+        *(
+            (
+                {"signing": {"keyless": {**KEYLESS, "audience": audience}}},
+                f"tenants[0].signing.keyless.audience is {audience}, which tokens for logins to registries have too",
+            )
+            for audience in ("sts.amazonaws.com", "api://AzureADTokenExchange", "https://iam.googleapis.com/projects/1")
+        ),
+        ({"signing": {"keyless": {**KEYLESS, "fulcio": "ftp://fulcio.example.com"}}}, "should match pattern"),
+        ({"signing": {"keyless": {"fulcio": "https://fulcio.example.com"}}}, "timestampAuthority"),
         ({"tolerations": ["=x"]}, "write a taint as <key> or <key>=<value>"),
         ({"secrets": ["a[bc]"]}, "a pattern consists of"),
         (
@@ -436,6 +460,7 @@ FIELDS: dict[str, Governed | Safe] = {
     **_identity("output.destinations.identity"),
     **_identity("output.identity"),
     "output.secretRefs.name": Governed("stolen", _NO_SECRET, "secrets"),
+    "output.signing.keyless": Governed(True, _tenant(), "signing.keyless"),  # noqa: FBT003
     "output.signing.secretRef.name": Governed("stolen", _NO_SECRET, "secrets"),
     "cache.repository": Governed(
         "registry.example.com/other/cache",

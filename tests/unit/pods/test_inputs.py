@@ -90,7 +90,7 @@ def test_a_spec_that_is_too_large_names_what_to_shorten() -> None:
         ({"caBundle": "x" * (MAX_BUNDLES + 1)}, "leave out what the system's CAs have"),
         (
             {"registries": [{"host": f"{number}.test", "caBundle": "x" * 60_000} for number in range(5)]},
-            "caBundle and registries[].caBundle have 300000 bytes together",
+            "caBundle, registries[].caBundle and signing.keyless.caBundle have 300000 bytes together",
         ),
         ({"registries": [{"host": f"{number}.{'x' * 200}"} for number in range(400)]}, "registries has"),
     ],

@@ -328,6 +328,26 @@ def test_steps_get_the_secrets_that_they_need_and_no_others() -> None:
     assert secrets(render(PUBLISH, build, policy())) == {"one", "two"}
 
 
+def test_only_the_publish_pod_gets_a_token_that_is_good_for_a_signature() -> None:
+    keyless = {"fulcio": "https://fulcio.example.com", "timestampAuthority": "https://tsa.example.com"}
+    build = resource(output={"image": "r.test/a", "signing": {"keyless": True}})
+    for audience in ("sigstore", "other"):
+        signing = {"keyless": {**keyless, "audience": audience, "caBundle": "PEM"}}
+        found = policy(tenants=[{"namespaces": ["*"], "signing": signing}])
+        for action in (RESOLVE, start()):
+            assert "serviceAccountToken" not in json.dumps(render(action, build, found)["spec"])
+        pod = render(PUBLISH, build, found)
+        (volume,) = (each for each in pod["spec"]["volumes"] if each["name"] == "signing")
+        token = {"audience": audience, "expirationSeconds": 600, "path": "token"}
+        assert volume["projected"] == {"sources": [{"serviceAccountToken": token}]}
+        data = render(EnsureInputs("in", "run1"), build, found)["data"]
+        assert data["signing.ca.crt"] == "PEM"
+        assert "PEM" not in data["inputs.json"]
+        # Nor where the build does not ask for it.
+        assert "serviceAccountToken" not in json.dumps(render(PUBLISH, resource(), found)["spec"])
+    assert "serviceAccountToken" not in json.dumps(render(PUBLISH, build, policy())["spec"])
+
+
 def test_a_missing_secret_does_not_keep_the_pod_from_starting() -> None:
     volumes = render(start(), resource(), policy())["spec"]["volumes"]
     assert all(volume["secret"]["optional"] for volume in volumes if "secret" in volume)

@@ -99,7 +99,7 @@ EVERYTHING: dict[str, Any] = {
         "childTags": True,
         "secretRefs": [{"name": "registry"}],
         "identity": _role("output"),
-        "signing": {"secretRef": {"name": "signing"}},
+        "signing": {"secretRef": {"name": "signing"}, "keyless": True},
         "destinations": [
             {"image": "r.test/copy", "secretRefs": [{"name": "destination"}]},
             {"image": "a.azurecr.io/copy", "identity": _AZURE},
@@ -179,6 +179,9 @@ POLICY: dict[str, Any] = {
 }
 
 
+KEYLESS = {"fulcio": "https://fulcio.example.com", "timestampAuthority": "https://tsa.example.com/api/v1/timestamp"}
+
+
 def _pods(source: str) -> Iterator[dict[str, Any]]:
     """Yield every pod that there can be."""
     policy, build = Policy.model_validate(POLICY), _build(source)
@@ -219,7 +222,8 @@ ASKED = {
 
 
 def _tenant(**entry: Any) -> Policy:
-    return Policy.model_validate({**POLICY, "tenants": [{"namespaces": ["*"], "identities": ["*"], **entry}]})
+    allowed = {"namespaces": ["*"], "identities": ["*"], "signing": {"keyless": KEYLESS}}
+    return Policy.model_validate({**POLICY, "tenants": [{**allowed, **entry}]})
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -28,7 +28,9 @@ def form(http: urllib3.PoolManager, url: str, fields: Mapping[str, str]) -> Answ
     return send(http, "POST", url, headers, urlencode(fields))
 
 
-def send(http: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: str = "") -> Answer:
+def send(
+    http: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: str | bytes = ""
+) -> Answer:
     """Send a request; no redirect is followed, which would carry the body anywhere.
 
     Raises:
@@ -37,7 +39,7 @@ def send(http: urllib3.PoolManager, method: str, url: str, headers: Mapping[str,
         urllib3.exceptions.HTTPError: there is no answer.
     """
     answer = ask(http, method, url, headers=headers, body=body or None, redirect=False)
-    if answer.status == HTTPStatus.OK:
+    if answer.status in (HTTPStatus.OK, HTTPStatus.CREATED):
         return answer
     said = said_by(answer.body.decode(errors="replace"))
     host = urlsplit(url).netloc

@@ -13,13 +13,10 @@ import (
 	sigs "github.com/sigstore/sigstore/pkg/signature"
 )
 
-// sigstore does what `cosign verify --key … --insecure-ignore-tlog` does with images of the one format or the other.
+// sigstore does what `cosign verify --key … --insecure-ignore-tlog` does with images of the one format or the other, and
+// without a key what it does with the identity in a certificate.
 func sigstore(ctx context.Context, asked question, found *answer) error {
-	key, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(asked.Key))
-	if err != nil {
-		return err
-	}
-	verifier, err := sigs.LoadVerifier(key, crypto.SHA256)
+	options, err := demanded(asked)
 	if err != nil {
 		return err
 	}
@@ -27,7 +24,6 @@ func sigstore(ctx context.Context, asked question, found *answer) error {
 	if err != nil {
 		return err
 	}
-	options := &cosign.CheckOpts{SigVerifier: verifier, IgnoreTlog: true, IgnoreSCT: true, Offline: true}
 	var checked []oci.Signature
 	if asked.Judge == "signature" {
 		options.ClaimVerifier = cosign.SimpleClaimVerifier
@@ -46,6 +42,21 @@ func sigstore(ctx context.Context, asked question, found *answer) error {
 		}
 	}
 	return nil
+}
+
+func demanded(asked question) (*cosign.CheckOpts, error) {
+	if asked.Keyless != nil {
+		return asked.Keyless.options(asked.Judge == "bundle")
+	}
+	key, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(asked.Key))
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := sigs.LoadVerifier(key, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	return &cosign.CheckOpts{SigVerifier: verifier, IgnoreTlog: true, IgnoreSCT: true, Offline: true}, nil
 }
 
 // predicate returns the predicateType of an attestation, empty for anything else.

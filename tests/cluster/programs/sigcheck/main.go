@@ -27,6 +27,8 @@ type question struct {
 	// Keys is what a ClusterPolicy of Kyverno says of the key, and Attestor what an ImageValidatingPolicy does.
 	Keys     keys               `json:"keys"`
 	Attestor *policies.Attestor `json:"attestor"`
+	// Keyless is what is asked for instead of Key.
+	Keyless *keyless `json:"keyless"`
 }
 
 type answer struct {
@@ -43,6 +45,8 @@ var judges = map[string]func(context.Context, question, *answer) error{
 	"kyverno":        kyverno,
 	"kyverno-bundle": kyverno,
 	"kyverno-image":  kyvernoImage,
+	// Of these, "signature" and "bundle" know keyless signatures too.
+	"kyverno-keyless": kyvernoKeyless,
 }
 
 func main() {
