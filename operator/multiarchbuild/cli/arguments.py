@@ -292,6 +292,7 @@ def _build(command: Command) -> None:
         help="Secret in the namespace with which the builders pull and push; repeatable",
     )
     add("--signing-secret", default="", metavar="NAME", help="Secret in the namespace whose key signs the index")
+    add("--signing-keyless", action="store_true", help="sign as the ServiceAccount, without a key")
     add(
         "--provenance",
         choices=[str(each).lower() for each in Provenance],

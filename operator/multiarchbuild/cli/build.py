@@ -27,7 +27,7 @@ _SPOOL = 64 * 1024 * 1024
 """Bytes of a tarball that stay in memory; a larger one goes to a file."""
 _FOLDER_ONLY = (
     *("tag", "platform", "target", "build_arg", "label", "annotation", "build_context", "secret", "no_cache", "name"),
-    *("registry_secret", "signing_secret", "provenance", "sbom", "source_repository", "plain_http"),
+    *("registry_secret", "signing_secret", "signing_keyless", "provenance", "sbom", "source_repository", "plain_http"),
     *("keep_git_dir", "compression", "format", "destination"),
 )
 
@@ -147,6 +147,7 @@ def _from_folder(arguments: argparse.Namespace) -> Prepared:
         secrets=arguments.secret,
         registry_secrets=arguments.registry_secret,
         signing_secret=arguments.signing_secret,
+        signing_keyless=arguments.signing_keyless,
         provenance=arguments.provenance or "",
         sbom=arguments.sbom,
         compression=arguments.compression,

@@ -35,6 +35,7 @@ class Options:
     secrets: Sequence[str] = ()
     registry_secrets: Sequence[str] = ()
     signing_secret: str = ""
+    signing_keyless: bool = False
     provenance: str = ""
     sbom: bool = False
     compression: str = ""
@@ -91,7 +92,7 @@ def manifest(options: Options, source: str, *, request: str | None = None) -> di
         "tags": tags,
         "annotations": dict(_pair(text, "--annotation") for text in options.annotations),
         "secretRefs": [{"name": name} for name in options.registry_secrets],
-        "signing": {"secretRef": {"name": options.signing_secret}} if options.signing_secret else {},
+        "signing": _signing(options),
         "compression": _compression(options.compression) if options.compression else {},
         "format": options.format.capitalize(),
         "destinations": [_destination(text) for text in options.destinations],
@@ -170,6 +171,14 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not name:
         raise UsageError(f"{option} {text}: write name=value")
     return name, value
+
+
+def _signing(options: Options) -> dict[str, Any]:
+    if options.signing_keyless:
+        if options.signing_secret:
+            raise UsageError("--signing-secret and --signing-keyless are two ways to sign: give one of them")
+        return {"keyless": True}
+    return {"secretRef": {"name": options.signing_secret}} if options.signing_secret else {}
 
 
 def _secret(text: str) -> dict[str, Any]:

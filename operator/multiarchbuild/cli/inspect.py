@@ -233,7 +233,7 @@ def lines(found: Report) -> list[Text]:
     facts = [["Image:", found.ref], ["Type:", found.media_type]]
     facts += [["Tag:", tag if current else f"{tag} (moved away or deleted since)"] for tag, current in found.tags]
     if found.signatures:
-        facts.append(["Signatures:", f"{found.signatures}, not verified: cosign verify --key"])
+        facts.append(["Signatures:", f"{found.signatures}, not verified: cosign verify"])
     facts += [["Annotation:", f"{name}={value}"] for name, value in found.annotations.items()]
     rows = [[image.platform, image.digest, str(image.layers), size(image.size)] for image in found.images]
     result = [*table(["", ""], facts)[1:], Text(), *table(["PLATFORM", "DIGEST", "LAYERS", "SIZE"], rows)]

@@ -1,6 +1,6 @@
 """What list and status print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from rich.text import Text
@@ -74,16 +74,23 @@ def _warnings(entries: Sequence[Platform]) -> list[Text]:
     return [Text(f"Warning: {warning} ({', '.join(names)})") for warning, names in about.items()]
 
 
+def _image(build: Build) -> Iterator[tuple[str, str]]:
+    image = build.status["image"]
+    yield "Image:", build.ref
+    yield from (("Also in:", each) for each in build.destinations)
+    yield "Tags:", ", ".join(image.get("tags", ())) or "none"
+    if signature := image.get("signature"):
+        yield "Signature:", signature
+    if by := image.get("signedBy"):
+        yield "Signed by:", f"{by['identity']} (issuer {by['issuer']})"
+    if record := image.get("record"):
+        yield "Record:", f"{record} (--steps shows it)"
+
+
 def _facts(build: Build, now: datetime) -> "list[tuple[str, str | Text]]":
     facts: list[tuple[str, str | Text]] = [("Name:", f"{build.namespace}/{build.name}")]
     if build.ref:
-        facts.append(("Image:", build.ref))
-        facts += [("Also in:", each) for each in build.destinations]
-        facts.append(("Tags:", ", ".join(build.status["image"].get("tags", ())) or "none"))
-        if signature := build.status["image"].get("signature"):
-            facts.append(("Signature:", signature))
-        if record := build.status["image"].get("record"):
-            facts.append(("Record:", f"{record} (--steps shows it)"))
+        facts += _image(build)
     if run := build.run:
         state = run.result or ("Cancelling" if build.cancelling else "Running")
         facts.append(("Run:", f"{run.id} {state} ({run.document.get('trigger', '')}, {span(run.elapsed(now))})"))

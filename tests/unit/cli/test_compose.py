@@ -79,6 +79,10 @@ def test_every_option_has_its_field() -> None:
     assert found["cache"] == {"import": False}
 
 
+def test_a_signature_needs_no_key() -> None:
+    assert spec(signing_keyless=True)["output"]["signing"] == {"keyless": True}
+
+
 def test_a_request_is_an_annotation() -> None:
     made = manifest(Options(tags=["r.test/app"], platforms=BOTH), SOURCE, request="now")
     assert made["metadata"] == {"name": "app", "annotations": {"multiarch.build/rebuild-requested-at": "now"}}
@@ -100,6 +104,7 @@ def test_an_image_without_registry_is_of_docker_hub() -> None:
     ("options", "message"),
     [
         ({"tags": []}, "name the image with --tag"),
+        ({"signing_secret": "key", "signing_keyless": True}, "give one of them"),
         ({"tags": ["r.test/a", "r.test/b"]}, "names r.test/a and r.test/b"),
         ({"tags": [f"r.test/a@sha256:{'a' * 64}"]}, "name a tag; the digest is the result"),
         ({"tags": ["r.test/a:"]}, "write registry/name:tag"),

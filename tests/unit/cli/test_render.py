@@ -151,6 +151,15 @@ def test_status_says_what_started_a_run_and_what_the_image_is_built_from() -> No
     assert "Base images:   docker.io/library/busybox:1.36@sha256:3" in shown
 
 
+def test_who_has_signed_an_image_is_shown() -> None:
+    document = running()
+    identity = "https://kubernetes.io/namespaces/team-a/serviceaccounts/builder"
+    signed = {"identity": identity, "issuer": "https://kubernetes.default.svc"}
+    document["status"]["image"] = {"ref": "r.test/team/app@sha256:1", "digest": "sha256:1", "signedBy": signed}
+    shown = text(tables.status(Build(document), {}, NOW))
+    assert f"Signed by:   {identity} (issuer https://kubernetes.default.svc)" in shown
+
+
 def test_what_a_failed_platform_said_last_is_shown() -> None:
     document = running()
     document["status"]["run"] |= {"result": "Failed", "finishedAt": "2026-01-01T00:02:00Z"}
