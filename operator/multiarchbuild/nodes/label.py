@@ -38,6 +38,8 @@ def keep_labelled(
             labels, wrong = verify()
         except Exception as error:  # noqa: BLE001 - what can't be verified is not true
             labels, wrong = removed, f"not verified: {type(error).__name__}: {error}"
+        if stop.is_set():
+            break  # a verification that was slow must not write what is removed now
         try:
             # Written each time: a node that was registered again has lost its labels.
             if others := claim.write(labels):

@@ -41,6 +41,7 @@ from .conflicts import tag_conflict
 from .context import Context, earliest
 from .flux import Artifact
 from .identity import digest, fingerprint
+from .looks import WAITS
 from .not_created import NotCreated
 from .parents import parents_of
 from .policy import Policy
@@ -320,7 +321,7 @@ def _conditions(found: Findings, context: Context, run: RunStatus | None) -> tup
     failed = [
         f"the last look at {what} failed: {look.reason}: {look.message}"
         for what, look in (("the source", check), ("base images", found.bases))
-        if look and look.reason
+        if look and look.reason and look.reason not in WAITS
     ]
     failed_looks = "; ".join(failed)
     return summary.conditions(

@@ -13,6 +13,7 @@ from multiarchbuild.api.status import BuilderUse, CacheVolumeUse, Mode, Phase, P
 from .actions import EventRecord
 from .demand import rebuild_request
 from .identity import is_run_id
+from .looks import WAITS
 from .not_created import NotCreated
 from .sources import is_resolved
 
@@ -158,7 +159,7 @@ def _waiting(build: MultiArchBuild, old: Status, new: Status) -> Iterator[EventR
         ("check-bases", "BaseImageCheckFailed", (old.base_images, new.base_images)),
     ):
         last, check = before_it
-        if check and check.reason and (last is None or last.reason is not check.reason):
+        if check and check.reason and check.reason not in WAITS and (last is None or last.reason is not check.reason):
             key = f"{new.run.id if new.run else ''}/{kind}/{check.checks}/{check.reason}"
             yield EventRecord(key, "Warning", told, f"{check.reason}: {check.message}")
 

@@ -28,8 +28,10 @@ _DEADLINE = 300
 """Seconds that a look may take: git gives up on a silent server long before."""
 _PENDING = timedelta(seconds=_DEADLINE)
 """How long its pod may be without a node: that is before the deadline begins."""
-_OF_THE_POD = {Reason.PENDING, Reason.POD_REJECTED, Reason.QUEUED, Reason.UNSCHEDULABLE}
-"""What a look is said to wait for. Why the one before it failed stays until this one has ended."""
+WAITS = frozenset({Reason.PENDING, Reason.QUEUED, Reason.UNSCHEDULABLE})
+"""Why a look goes on: it has not failed."""
+_OF_THE_POD = WAITS | {Reason.POD_REJECTED}
+"""What is over once its pod is there. Why the look before it failed stays until this one has ended."""
 
 StatusT = TypeVar("StatusT", bound=LookStatus)
 
@@ -85,7 +87,7 @@ def look(
     child = context.pod_to_create(run.id, step_name(context.build, run.id, role, number))
     if child.reason:
         # Of the image it says nothing: it is what was asked for, be it looked at or not.
-        waits = update(status, reason=child.reason, message=child.message)
+        waits = _waits(status, child.reason, child.message)
         return Look(waits, wake_at=context.now + child.ask_after)
     if child.failed:
         return Look(status)
@@ -149,13 +151,18 @@ def _with_pod(context: Context, status: StatusT, pod: Pod, due: Callable[[Status
 
 def _waiting(status: StatusT, pod: Pod) -> StatusT:
     """Return the status while `pod` goes on."""
+    status = update(status, pod=pod.name)
     if pod.gates:
-        return update(status, pod=pod.name, reason=Reason.QUEUED, message=queued(pod))
+        return _waits(status, Reason.QUEUED, queued(pod))
     if pod.unschedulable:
-        return update(status, pod=pod.name, reason=Reason.UNSCHEDULABLE, message=pod.unschedulable)
-    if status.reason in _OF_THE_POD:
-        return update(status, pod=pod.name, reason=None, message=None)
-    return update(status, pod=pod.name)
+        return _waits(status, Reason.UNSCHEDULABLE, pod.unschedulable)
+    return update(status, reason=None, message=None) if status.reason in _OF_THE_POD else status
+
+
+def _waits(status: StatusT, reason: Reason, message: str) -> StatusT:
+    """Return the status of a look that waits, or is refused, for `reason`."""
+    failed_before = status.reason is not None and status.reason not in _OF_THE_POD
+    return status if failed_before and reason in WAITS else update(status, reason=reason, message=message)
 
 
 def _failed(

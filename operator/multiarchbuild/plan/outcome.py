@@ -28,6 +28,10 @@ _STARTING = frozenset(
 _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
 """What the kubelet says of buildkitd where a kernel or file system can't shift the owners of a mount (idmap), and where
 the kernel has no AppArmor profile of that name."""
+_APP_ARMOR_UNUSED = "apparmor is not supported"
+"""Words of a runtime that uses no AppArmor."""
+_APP_ARMOR = (_APP_ARMOR_UNUSED, "apparmor profile")
+"""Words of runtimes about AppArmor. Names of pods, which are quoted beside them, have no spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def _unfinished(pod: Pod) -> Failure | None:
     if pod.ended is not None:
         return _ended_silently(pod, where)
     if pod.status_reason == "AppArmor":
-        return _no_app_armor(pod, pod.status_message)
+        return _no_app_armor(pod, pod.status_message, Reason.BUILDER_UNSUPPORTED)
     if pod.phase in {"Failed", "Succeeded", "Unknown"}:
         why = pod.status_message or pod.status_reason or f"its phase is {pod.phase}"
         return Failure(reason=Reason.BUILDER_LOST, message=f"{where} ended before its step did: {why}")
@@ -147,6 +151,11 @@ def _waiting(pod: Pod, now: datetime) -> Outcome:
     patience = since + (SANDBOX_GRACE if at_work else START_GRACE)
     if now < patience:
         return Going(look_again=patience)
+    said = pod.waiting_message.lower()
+    if pod.waiting_reason in _NOT_CREATED and any(words in said for words in _APP_ARMOR):
+        # A profile that is missing may be there in a moment: a DaemonSet loads it.
+        reason = Reason.BUILDER_UNSUPPORTED if _APP_ARMOR_UNUSED in said else Reason.STEP_FAILED
+        return _no_app_armor(pod, f"{pod.waiting_reason}: {pod.waiting_message}", reason)
     if pod.claim and (missing or pod.waiting_reason in _NOT_CREATED):
         why = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_reason else "it is not mounted"
         return _volume_failed(pod, f"{why} (kubectl describe pod {pod.name})")
@@ -161,8 +170,6 @@ def _not_started(pod: Pod) -> Failure:
     why = f"{pod.waiting_reason}: {pod.waiting_message}"
     if pod.waiting_reason in _NOT_CREATED and pod.user_namespace:
         return _no_user_namespace(pod, why)
-    if pod.waiting_reason in _NOT_CREATED and "apparmor" in pod.waiting_message.lower():
-        return _no_app_armor(pod, why)
     reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _STARTING else Reason.STEP_FAILED
     return Failure(reason=reason, message=f"pod {pod.name} could not start: {why}")
 
@@ -194,9 +201,9 @@ def _no_user_namespace(pod: Pod, why: str) -> Failure:
     )
 
 
-def _no_app_armor(pod: Pod, why: str) -> Failure:
+def _no_app_armor(pod: Pod, why: str, reason: Reason) -> Failure:
     return Failure(
-        reason=Reason.BUILDER_UNSUPPORTED,
+        reason=reason,
         message=f"node {pod.node} cannot give pod {pod.name} the AppArmor profile that it names: {why}. Select nodes "
         "that have it with scheduling.nodeSelector, or ask an administrator to have it loaded there (profile.appArmor "
         "of the chart), or to correct rootless.appArmorProfile in the operator's policy",

@@ -52,7 +52,7 @@ def current(paths: Sequence[Path] = _CURRENT) -> str:
 
 
 def is_confined(profile: str) -> bool:
-    """Return whether what `current` has returned restricts anything.
+    """Return whether what `current` has returned is a profile that the runtime gave, or that was inherited from it.
 
     A runtime that uses no AppArmor starts containers with its own profile, which Debian and Ubuntu have for runc, and
     which only names it: `runc (unconfined)`.

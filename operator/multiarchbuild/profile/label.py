@@ -58,7 +58,7 @@ def with_both() -> tuple[Labels, str]:
 
 
 def _uses_app_armor() -> bool:
-    """Return whether this node's runtime confines by AppArmor containers that ask for no profile, such as this one.
+    """Return whether this node's runtime confines by AppArmor: it does so with a container that asks for no profile.
 
     One that does not, though the kernel could, refuses containers that name a profile.
     """

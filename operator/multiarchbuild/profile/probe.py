@@ -11,7 +11,7 @@ from typing import Final
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _SECONDS: Final = 60.0
-"""A node whose builds use all of it takes its time, and must not lose its label for that."""
+"""A node whose builds use all of it takes its time, and must not lose its label for that. The pod has more to end."""
 
 
 def failure() -> str:

@@ -178,6 +178,8 @@ def test_a_look_at_the_source_says_what_its_pod_lacks_until_it_comes() -> None:
     assert (check.reason, check.pod, check.checks) == (Reason.PENDING, None, 0)
     assert "no PriorityClass with name fast" in (check.message or "")
     assert decision.wake_after == ASK_SOON
+    assert not any("look" in each.message for each in decision.status.conditions), "nothing has failed"
+    assert not [event for event in decision.events if event.type == "Warning"]
     decision = world.settle()
     check = decision.status.source
     assert check is not None

@@ -342,34 +342,49 @@ def test_a_node_that_makes_no_user_namespace_is_named_with_the_remedies(status: 
         assert words in came.message
 
 
+CLAIMED = [{"name": "buildkitd-state", "persistentVolumeClaim": {"claimName": "app-cache"}}]
+
 NO_APP_ARMOR = {
     "phase": "Failed",
     "reason": "AppArmor",
     "message": "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host",
 }
-NOT_LOADED = {
-    "phase": "Pending",
-    "conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "True"}],
-    **containers(
-        step=waiting("PodInitializing"),
-        daemon={
-            "state": waiting(
-                "CreateContainerError", "failed to generate apparmor spec opts: apparmor profile not found x"
-            )
-        },
-    ),
-}
 
 
+def not_created(reason: str, message: str) -> dict[str, Any]:
+    """Return the status of a pod of which the runtime does not start buildkitd."""
+    return {
+        "phase": "Pending",
+        "conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "True"}],
+        **containers(
+            step=waiting("PodInitializing"),
+            daemon={"state": waiting(reason, message), "restartCount": 4},
+        ),
+    }
+
+
+NOT_USED = not_created("CreateContainerError", "apparmor is not supported")
+NOT_LOADED = not_created("CreateContainerError", "failed to generate apparmor spec opts: apparmor profile not found x")
+NOT_APPLIED = not_created("RunContainerError", "runc create failed: unable to apply apparmor profile: no such file")
+
+
+@pytest.mark.parametrize("volumes", [[], CLAIMED], ids=["", "with a cache volume"])
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [(NO_APP_ARMOR, "AppArmor is not enabled on the host"), (NOT_LOADED, "apparmor profile not found x")],
-    ids=["none in the kernel", "not loaded"],
+    ("status", "reason", "said"),
+    [
+        (NO_APP_ARMOR, Reason.BUILDER_UNSUPPORTED, "AppArmor is not enabled on the host"),
+        (NOT_USED, Reason.BUILDER_UNSUPPORTED, "apparmor is not supported"),
+        (NOT_LOADED, Reason.STEP_FAILED, "apparmor profile not found x"),
+        (NOT_APPLIED, Reason.STEP_FAILED, "unable to apply apparmor profile"),
+    ],
+    ids=["none in the kernel", "not used", "not loaded", "not applied"],
 )
-def test_a_node_without_the_app_armor_profile_is_named_with_the_remedies(status: dict[str, Any], said: str) -> None:
-    came = seen(status, after=START_GRACE)
+def test_a_node_without_the_app_armor_profile_is_named_with_the_remedies(
+    status: dict[str, Any], reason: Reason, said: str, volumes: list[dict[str, Any]]
+) -> None:
+    came = seen(status, after=START_GRACE, volumes=volumes)
     assert isinstance(came, Failure)
-    assert came.reason is Reason.BUILDER_UNSUPPORTED
+    assert came.reason is reason
     told = (
         "node n1 cannot give pod app-b",
         said,
@@ -381,8 +396,24 @@ def test_a_node_without_the_app_armor_profile_is_named_with_the_remedies(status:
         assert words in came.message
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            "CrashLoopBackOff",
+            "back-off 1m20s restarting failed container=buildkitd pod=app-apparmor-1_apparmor-team(1-2)",
+        ),
+        ("CreateContainerError", 'failed to reserve container name "buildkitd_app-apparmor-1_team_uid_0"'),
+    ],
+)
+def test_what_only_has_app_armor_in_its_name_does_not_lack_it(reason: str, message: str) -> None:
+    came = seen(not_created(reason, message), after=START_GRACE)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.STEP_FAILED
+    assert "scheduling.nodeSelector" not in came.message
+
+
 NOT_ACKNOWLEDGED = {"phase": "Pending", "conditions": [SCHEDULED]}
-CLAIMED = [{"name": "buildkitd-state", "persistentVolumeClaim": {"claimName": "app-cache"}}]
 
 
 @pytest.mark.parametrize("status", [NO_SANDBOX, NOT_ACKNOWLEDGED], ids=["no sandbox", "not acknowledged"])
