@@ -108,9 +108,12 @@ test: check install test-programs ## Everything: check, then the tests on a real
 	@pytest -v -n 2 --dist=loadgroup --durations=20 -raR --reruns 1 --reruns-delay 5 --max-suite-reruns $(or $(RERUNS),4) \
 		--rerun-show-tracebacks --ignore=tests/unit tests
 
-# Not part of `make test`: the node is emulated, and takes its time. Whatever happens, it goes at the end.
+# Not part of `make test`: the node is emulated, and takes its time. Whatever happens, it goes at the end, and its logs stay.
+# It joins the local cluster: where KUBECONFIG names another, nothing is installed there.
 .PHONY: test-apparmor
-test-apparmor: install ## Builds confined by AppArmor, on a virtual node whose kernel has it (docs/local-cluster.md)
+test-apparmor: venv ## Builds confined by AppArmor, on a virtual node whose kernel has it (docs/local-cluster.md)
+	@$(PY) -m tests.cluster.vm check
+	@$(MAKE) --no-print-directory cluster install
 	@trap '$(PY) -m tests.cluster.vm down' EXIT; \
 		$(PY) -m tests.cluster.vm up && pytest -v --timeout=3600 tests/e2e/test_baseline.py
 

@@ -141,10 +141,9 @@ def from_environment(*, unnamed: Callable[[str], Target] | None = None) -> Targe
     """
     layout = lifecycle.find()
     try:
-        kubeconfig = os.environ.get("KUBECONFIG", str(layout.kubeconfig))
-        if kubeconfig != str(layout.kubeconfig):
+        if fixture.is_external(os.environ, layout):
             if unnamed and not os.environ.get("MAB_TEST_REGISTRY"):
-                return unnamed(kubeconfig)
+                return unnamed(os.environ["KUBECONFIG"])
             return Target(fixture.external(os.environ).facts)
         return Target(facts.read(layout.facts))
     except ClusterError as error:

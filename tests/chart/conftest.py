@@ -7,13 +7,11 @@ import pytest
 from hack.target import Target
 from tests.cluster.locks import locked
 from tests.support import monitoring
-from tests.support.crds import await_established
+from tests.support.crds import establish
 
 
 @pytest.fixture(scope="session")
 def prometheus(target: Target, shared: Path) -> None:
     """The definitions of the Prometheus operator. They stay, as another worker may use them."""
-    files = [argument for path in monitoring.definitions() for argument in ("-f", str(path))]
     with locked(shared / "prometheus.lock", waiting="waiting for another worker to install CRDs"):
-        target.kubectl("apply", "--server-side", "--force-conflicts", *files)
-        await_established(target.kubectl, *files)
+        establish(target, monitoring.definitions())

@@ -82,6 +82,11 @@ def bring_up(layout: Layout, wanted: Wanted) -> Cluster:
     return Cluster(known, Kubectl(layout.bin / "kubectl", layout.kubeconfig), layout)
 
 
+def is_external(environ: Mapping[str, str], layout: Layout) -> bool:
+    """Returns whether the environment names another cluster than the local instance."""
+    return environ.get("KUBECONFIG", str(layout.kubeconfig)) != str(layout.kubeconfig)
+
+
 def external(environ: Mapping[str, str]) -> Cluster:
     """Returns the cluster that the environment names, with its registry.
 
@@ -142,7 +147,7 @@ def control_plane(kubeconfig: Path | None = None) -> Iterator[Path]:
 def cluster() -> Iterator[Cluster]:
     """The cluster that tests run on, brought up where it is not."""
     layout = lifecycle.find()
-    if os.environ.get("KUBECONFIG", str(layout.kubeconfig)) != str(layout.kubeconfig):
+    if is_external(os.environ, layout):
         yield external(os.environ)
         return
     yield bring_up(layout, lifecycle.stored(layout) or Wanted())

@@ -7,6 +7,7 @@ import pytest
 from hack.target import Target
 from tests.cluster.locks import locked
 from tests.support import flux
+from tests.support.crds import establish
 from tests.support.go_modules import crds, pinned
 
 _ARGOCD = "github.com/argoproj/argo-cd/v3"
@@ -18,4 +19,4 @@ def kinds(target: Target, operator: str, shared: Path) -> None:
     del operator
     with locked(shared / "kinds.lock", waiting="waiting for another worker to install CRDs"):
         flux.install_crds(target)
-        flux.establish(target, crds(_ARGOCD, pinned("argocd", _ARGOCD), "manifests/crds/application-crd.yaml"))
+        establish(target, crds(_ARGOCD, pinned("argocd", _ARGOCD), "manifests/crds/application-crd.yaml"))

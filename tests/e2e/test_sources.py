@@ -9,6 +9,7 @@ import pytest
 from hack.target import Target
 from tests.support import source_controller
 from tests.support.artifacts import CONTENT, Registry, tar
+from tests.support.crds import skip_beside
 from tests.support.git import GitServer
 from tests.support.tenant import AMD64, TINY, Build, Status, Tenant, condition, inline, platform
 
@@ -128,7 +129,8 @@ def test_a_polled_tag_of_an_artifact_is_built_when_it_moves(tenant: Tenant) -> N
 
 @pytest.fixture
 def no_flux(target: Target) -> Iterator[Target]:
-    """The cluster without Flux, which it has again afterwards."""
+    """The cluster without Flux, which it has again afterwards. A Flux that tests have not installed stays."""
+    skip_beside(target, *source_controller.CRDS)
     source_controller.remove(target)
     yield target
     source_controller.install(target)

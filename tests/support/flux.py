@@ -8,7 +8,7 @@ import os
 import subprocess
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hack.target import Target
-from tests.support.crds import await_established
 
+from .crds import establish
 from .go_modules import crds, pinned
 from .judges import program
 
@@ -28,10 +28,7 @@ _LAST_UPDATE = "2026-01-31T12:00:00Z"
 
 
 def install_crds(target: Target) -> None:
-    """Install the kinds of Flux that are used here, of the versions of its controllers that are compiled here.
-
-    They stay: other tests may use them.
-    """
+    """Install the kinds of Flux that are used here, of the versions of its controllers that are compiled here."""
     controller = pinned("sigcheck", f"{_FLUX}/kustomize-controller")
     sources = pinned("sigcheck", f"{_FLUX}/source-controller")
     modules = {
@@ -40,13 +37,6 @@ def install_crds(target: Target) -> None:
         "image-reflector-controller": _IMAGE_REFLECTOR,
     }
     establish(target, [file for name, version in modules.items() for file in crds(f"{_FLUX}/{name}", version)])
-
-
-def establish(target: Target, files: Iterable[Path]) -> None:
-    """Apply CRDs and wait until the API server serves them."""
-    arguments = [f"--filename={file}" for file in files]
-    target.kubectl("apply", "--server-side", "--force-conflicts", *arguments)
-    await_established(target.kubectl, *arguments)
 
 
 @dataclass(frozen=True)

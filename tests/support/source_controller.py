@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hack.target import Target
-from tests.support.crds import await_established
 
 from .artifacts import tar
+from .crds import establish
 from .git import GitServer
 from .go_modules import crds, pinned
 from .tenant import Tenant
@@ -28,8 +28,7 @@ def install(target: Target) -> None:
     """Install the kinds that builds can take their source from."""
     files = [file for file in crds(MODULE, VERSION) if file.stem.rpartition("_")[2] in PLURALS]
     assert len(files) == len(PLURALS)
-    target.kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in files))
-    await_established(target.kubectl, *CRDS)
+    establish(target, files)
 
 
 def remove(target: Target) -> None:

@@ -28,6 +28,7 @@ LABEL = "cluster.test/app-armor"
 TAINT = "cluster.test/slow=true:PreferNoSchedule"
 """Pods that may run anywhere do so on the other nodes."""
 READY_SECONDS = 600.0
+_SPEC = "spec.json"
 _READ_ONLY = "trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144"
 
 
@@ -74,7 +75,10 @@ def boot_script(layout: Layout, machine: MachineSpec, shares: Mapping[str, Path]
 
 
 def command(disk: Image, directory: Path, shares: Mapping[str, Path], tap: str) -> tuple[str, ...]:
-    """Return QEMU's command line; the guest writes to no file of this machine but those in `directory`. Pure."""
+    """Return QEMU's command line; the guest writes to no file of this machine but those in `directory`. Pure.
+
+    What it writes to its disk is in a file without a name (`snapshot=on`), in the folder that `TMPDIR` names.
+    """
     options = "security_model=none,multidevs=remap"
     folders = [f"local,path={path},mount_tag={tag},{options},readonly=on" for tag, path in shares.items()]
     folders.append(f"local,path={directory},mount_tag={SHARE},{options}")
@@ -99,17 +103,35 @@ def start(layout: Layout, built: Built, disk: Image, cache: Path, kubectl: Kubec
     """
     stop(layout, kubectl)
     mtu, directory = network.uplink().mtu, layout.vm
+    if directory.exists():
+        shutil.rmtree(directory)  # the logs of the last one
     machine = spec(layout, built, mtu=mtu)
     shares = {"cache": cache, "pki": layout.pki, "code": CHECKOUT / "tests" / "cluster"}
-    write_atomic(directory / "spec.json", json.dumps(machine.to_json()).encode(), mode=0o600)
+    write_atomic(directory / _SPEC, json.dumps(machine.to_json()).encode(), mode=0o600)
     write_atomic(directory / "boot", boot_script(layout, machine, shares).encode())
     _connect(layout, mtu)
+    # By them, `stop` finds its processes.
+    groups = cgroups.create(layout.instance, GUEST.name)
     with (directory / "qemu.log").open("ab") as log:
-        words = command(disk, directory, shares, _tap(layout))
-        qemu = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    for group in cgroups.create(layout.instance, GUEST.name):
-        (group / "cgroup.procs").write_text(str(qemu.pid))
+        qemu = subprocess.Popen(
+            command(disk, directory, shares, _tap(layout)),
+            env={**os.environ, "TMPDIR": str(directory)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        for group in groups:
+            (group / "cgroup.procs").write_text(str(qemu.pid))
+        _await_ready(qemu, directory, kubectl)
+    except BaseException:
+        qemu.kill()
+        qemu.wait()
+        raise
 
+
+def _await_ready(qemu: subprocess.Popen[bytes], directory: Path, kubectl: Kubectl) -> None:
     def ready() -> bool:
         if qemu.poll() is not None:
             raise ClusterError(f"QEMU ended with {qemu.returncode}: see {directory}/console.log and qemu.log")
@@ -121,15 +143,17 @@ def start(layout: Layout, built: Built, disk: Image, cache: Path, kubectl: Kubec
 
 
 def stop(layout: Layout, kubectl: Kubectl) -> None:
-    """Power the guest off and take its node out of the cluster; nothing to do where there is none."""
+    """Power the guest off and take its node out of the cluster; nothing to do where there is none. Its logs stay."""
     for pid in cgroups.processes(layout.instance, GUEST.name):
         if process := Process.of(pid):
             process.kill()
     cgroups.remove(layout.instance, GUEST.name)
     network.delete_link(_tap(layout))
-    if layout.vm.exists():
+    if (layout.vm / _SPEC).exists():
         kubectl("delete", "node", GUEST.name, "--ignore-not-found")
-        shutil.rmtree(layout.vm)
+        for path in layout.vm.iterdir():
+            if path.suffix != ".log":
+                path.unlink(missing_ok=True)
 
 
 def _connect(layout: Layout, mtu: int) -> None:
