@@ -19,6 +19,7 @@ from multiarchbuild.api.base import KNOWN
 from multiarchbuild.api.status import Status
 from multiarchbuild.plan.policy import Policy
 from tests.support import authorities
+from tests.support.go_modules import crds, pinned
 from tests.support.markdown import ROOT, Block, blocks, pages
 
 pytestmark = [pytest.mark.api, pytest.mark.xdist_group("docs")]
@@ -85,8 +86,25 @@ def _values(target: Target, _namespace: str, text: str) -> None:
 
 
 def _kyverno(_target: Target, _namespace: str, text: str) -> None:
-    """Kyverno itself is asked in tests/steps/test_verifiers.py."""
-    assert yaml.safe_load(text)["attestors"]
+    """Kyverno itself is asked in tests/steps/test_verifiers.py and tests/steps/test_keyless.py."""
+    found = yaml.safe_load(text)
+    assert found["attestors"]
+    assert list(_unknown(_schema_of_kyverno(found), found, "kyverno", {})) == []
+
+
+def _schema_of_kyverno(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a rule of `verifyImages` in a ClusterPolicy, or of the spec of an ImageValidatingPolicy."""
+    rule = "imageReferences" in found
+    name = "kyverno/kyverno.io_clusterpolicies" if rule else "policies.kyverno.io/*.io_imagevalidatingpolicies"
+    module = "github.com/kyverno/kyverno"
+    (file,) = crds(module, pinned("sigcheck", module), f"config/crds/{name}.yaml")
+    versions = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]["versions"]
+    (stored,) = (each for each in versions if each["storage"])
+    spec: dict[str, Any] = stored["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    if not rule:
+        return spec
+    images: dict[str, Any] = spec["properties"]["rules"]["items"]["properties"]["verifyImages"]["items"]
+    return images
 
 
 def _fulcio(_target: Target, _namespace: str, text: str) -> None:
@@ -132,5 +150,8 @@ def test_examples(target: Target, anywhere: str, file: Path) -> None:
 def test_a_wrong_block_is_refused(target: Target, anywhere: str) -> None:
     with pytest.raises(AssertionError, match=r"status\.run\.result: Great"):
         _status(target, anywhere, "run: {result: Great}")
+    for text in ("imageReferences: []", "matchImageReferences: []"):
+        with pytest.raises(AssertionError, match=r"kyverno\.attestors\[\]\.keyles"):
+            _kyverno(target, anywhere, f"{text}\nattestors: [{{keyles: true}}]")
     with pytest.raises(CommandError, match=r'unknown field "spec\.retry"'):
         _spec(target, anywhere, "retry: 3")

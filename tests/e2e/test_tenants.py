@@ -1,18 +1,15 @@
 """What strangers on a real cluster can learn of each other's secrets: nothing, anywhere."""
 
 import base64
-import json
 import secrets
-import zlib
-from collections.abc import Iterator
 
 import pytest
 
-from hack.install import NAMESPACE
 from hack.target import Target
 from tests.support.git import TOKEN, GitServer
 from tests.support.signing import key_pair
-from tests.support.tenant import AMD64, Build, Status, Tenant, condition
+from tests.support.tenant import AMD64, Tenant, condition
+from tests.support.told import by_cluster, by_operator, by_registry, is_complete
 
 pytestmark = pytest.mark.e2e
 
@@ -46,50 +43,12 @@ def test_no_secret_of_a_build_is_anywhere_but_in_its_step(
     status = build.succeeded()
     private = [keys["cosign.password"], *(line for line in keys["cosign.key"].splitlines()[1:-1] if len(line) > 20)]
     canaries = [each for text in (TOKEN, npm, *private) for each in forms(text)]
-    told = {**_cluster(tenant, target, build), **_registry(tenant, status)}
+    told = {**by_cluster(tenant, build), **by_operator(target), **by_registry(tenant, status)}
     leaks = [(where, each) for where, text in told.items() for each in canaries if each in text]
     assert leaks == []
-    assert {where.partition(" ")[0] for where in told} >= {"log", "object", "operator", "metrics", "manifest", "blob"}
+    assert is_complete(told)
     # The secret was there, and it was used.
     assert tenant.images.file(f"{tenant.image()}@{status['image']['platforms'][0]['digest']}", "/used").strip()
-
-
-def _cluster(tenant: Tenant, target: Target, build: Build) -> dict[str, bytes]:
-    """Return all that the cluster says of the build, but for the Secrets themselves."""
-    told = {}
-    for pod in build.pods():
-        name = pod["metadata"]["name"]
-        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())):
-            told[f"log {name} {container['name']}"] = tenant.kubectl("logs", name, "-c", container["name"]).encode()
-    for kind in ("multiarchbuilds", "pods", "configmaps", "events.events.k8s.io"):
-        told[f"object {kind}"] = tenant.kubectl("get", kind, "-o", "json").encode()
-    selector = "app.kubernetes.io/name=multiarchbuild"
-    told["operator"] = target.kubectl("logs", "-n", NAMESPACE, "-l", selector, "--tail=-1").encode()
-    (operator,) = target.kubectl("get", "pods", "-n", NAMESPACE, "-l", selector, "-o", "name").split()
-    proxy = f"/api/v1/namespaces/{NAMESPACE}/pods/{operator.partition('/')[2]}:8080/proxy/metrics"
-    told["metrics"] = target.kubectl("get", "--raw", proxy).encode()
-    return told
-
-
-def _registry(tenant: Tenant, status: Status) -> dict[str, bytes]:
-    """Return every manifest and blob that the published index leads to, unpacked, and its signatures."""
-    image, digest = status["image"]["ref"].split("@")
-    told: dict[str, bytes] = {}
-    for reference in (f"@{digest}", f":{digest.replace(':', '-')}.sig"):
-        told.update(_walk(tenant, image, reference))
-    return told
-
-
-def _walk(tenant: Tenant, image: str, reference: str) -> Iterator[tuple[str, bytes]]:
-    raw = tenant.images.raw(image + reference)
-    yield f"manifest {reference}", raw
-    manifest = json.loads(raw)
-    for entry in manifest.get("manifests", ()):
-        yield from _walk(tenant, image, f"@{entry['digest']}")
-    for entry in (*manifest.get("layers", ()), *filter(None, [manifest.get("config")])):
-        content = tenant.images.blob(f"{image}@{entry['digest']}")
-        zipped = content[:2] == b"\x1f\x8b"
-        yield f"blob {entry['digest']}", zlib.decompress(content, 31) if zipped else content
 
 
 def test_a_stranger_can_not_use_the_secrets_of_another_namespace(tenant: Tenant, target: Target) -> None:

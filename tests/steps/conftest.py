@@ -25,7 +25,7 @@ from multiarchbuild.oci.credentials import Credentials
 from multiarchbuild.oci.names import Repository
 from multiarchbuild.plan.actions import EnsureInputs
 from multiarchbuild.plan.policy import SBOM_IMAGE, Policy
-from multiarchbuild.pods import render
+from multiarchbuild.pods import render, tokens
 from multiarchbuild.pods.builder import REGISTRY_CA
 from tests.cluster import build, pki
 from tests.cluster.build import packages
@@ -255,7 +255,8 @@ class Pod:
             (mab / path).mkdir(parents=True)
             for key, text in keys.items():
                 (mab / path / key).write_text(text)
-        code = steps.main(arguments, root=root)
+        services = tokens.arguments(resource, policy, sign=arguments[0] == "publish")
+        code = steps.main([*arguments, *services], root=root)
         outcome = load((root / "dev" / "termination-log").read_text())
         assert outcome is not None
         assert code == (1 if isinstance(outcome, Failure) else 0)

@@ -197,7 +197,7 @@ def test_a_token_that_fulcio_does_not_take_is_told_with_its_issuer_and_audience(
 
 
 def test_a_fulcio_that_is_away_is_tried_again(app: Pod, keyless: Keyless) -> None:
-    gone = f"http://127.0.0.1:{free_port()}"
+    gone = f"https://127.0.0.1:{free_port()}"
     app.services = replace(app.services, keyless={**keyless.policy(), "fulcio": gone})
     message = refused(app, Reason.SIGNING_UNAVAILABLE)
     assert Reason.SIGNING_UNAVAILABLE.retryable

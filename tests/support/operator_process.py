@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,13 +31,14 @@ class OperatorProcess:
     policy: Path
     log: Path
     module: str = "multiarchbuild"
+    _port: int = field(default=0, init=False)
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     def start(self) -> None:
         """Start it; nobody else runs, so that it need not wait for a Lease."""
-        port = free_port()
+        self._port = free_port()
         command = [sys.executable, "-m", self.module, "run", f"--policy={self.policy}", "--no-leader-elect"]
-        command += [f"--listen=127.0.0.1:{port}", "--log-format=console"]
+        command += [f"--listen=127.0.0.1:{self._port}", "--log-format=console"]
         environment = {**self.target.environment, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
@@ -45,6 +47,11 @@ class OperatorProcess:
         """Change fields of the policy, which counts from the next start."""
         policy = yaml.safe_load(self.policy.read_text(encoding="utf-8"))
         self.policy.write_text(yaml.safe_dump({**policy, **values}), encoding="utf-8")
+
+    def told(self) -> dict[str, bytes]:
+        """Return its log and its metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as metrics:
+            return {"operator": self.log.read_bytes(), "metrics": metrics.read()}
 
     def wait(self, seconds: float) -> int:
         """Return the exit code once it has ended by itself."""

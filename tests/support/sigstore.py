@@ -34,10 +34,10 @@ class Sigstore:
     issuer: str
 
     @property
-    def policy(self) -> dict[str, str]:
+    def policy(self) -> dict[str, Any]:
         """`signing.keyless` of a policy."""
         fulcio, timestamps = (f"http://{name}.{self.tenant.namespace}.svc:{PORT}" for name in _PROGRAMS)
-        return {"fulcio": fulcio, "timestampAuthority": f"{timestamps}/api/v1/timestamp"}
+        return {"fulcio": fulcio, "timestampAuthority": f"{timestamps}/api/v1/timestamp", "plainHttp": True}
 
     def demands(self, account: str) -> dict[str, str]:
         """Return what verifiers demand of images that a ServiceAccount has signed."""

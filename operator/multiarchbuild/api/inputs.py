@@ -5,8 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import Model
-from .identity import Identities
-from .keyless import Keyless
 from .spec import Spec
 
 
@@ -44,10 +42,6 @@ class Inputs(Model):
     """Image that makes SBOMs (policy)."""
     proxy: dict[str, str] = Field(default_factory=dict)
     """HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the RUNs (policy); none without a proxy."""
-    identities: Identities = Identities()
-    """Where the providers of identities are (policy)."""
-    keyless: Keyless | None = None
-    """Who certifies signatures (policy), where the spec asks for it; the CA bundle is a file of its own."""
     traced: bool = False
     """Whether BuildKit sends traces (policy)."""
     builder_id: str = ""

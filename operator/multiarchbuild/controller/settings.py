@@ -83,6 +83,9 @@ def _certificates(policy: Policy) -> Iterator[tuple[str, str]]:
     bundles = {"caBundle": policy.ca_bundle} | {
         f"registries[{number}].caBundle": registry.ca_bundle for number, registry in enumerate(policy.registries)
     }
+    for number, tenant in enumerate(policy.tenants):
+        if tenant.signing.keyless:
+            bundles[f"tenants[{number}].signing.keyless.caBundle"] = tenant.signing.keyless.ca_bundle
     for field, bundle in bundles.items():
         if not bundle:
             continue

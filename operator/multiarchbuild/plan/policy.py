@@ -379,7 +379,7 @@ class Policy(Model):
         if (size := sum(len(bundle.encode()) for bundle in bundles)) > MAX_BUNDLES:
             raise ValueError(
                 f"caBundle, registries[].caBundle and signing.keyless.caBundle have {size} bytes together, of at most "
-                f"{MAX_BUNDLES}: they are in the ConfigMap of each run; leave out what the system's CAs have"
+                f"{MAX_BUNDLES}: they are in ConfigMap and pods of each run; leave out what the system's CAs have"
             )
         entries = [registry.model_copy(update={"ca_bundle": ""}).model_dump_json() for registry in self.registries]
         if (size := sum(map(len, map(str.encode, entries)))) > MAX_REGISTRIES:

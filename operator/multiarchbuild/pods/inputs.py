@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from multiarchbuild.api import mounts
 from multiarchbuild.api.inputs import Inputs
-from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.spec import Spec
 from multiarchbuild.api.status import ParentImage
@@ -32,7 +31,6 @@ def config_map(action: EnsureInputs, build: MultiArchBuild, policy: Policy) -> d
         mounts.BUILDKITD_FILE: buildkitd_toml(policy, _most_kept(build, policy)),
         **contents,
         **builder.registry_bundles(policy),
-        **_signing_bundle(build, policy),
     }
     if volume := request(build, policy):
         data[mounts.BUILDKITD_VOLUME_FILE] = buildkitd_toml(policy, _most_on_volume(volume))
@@ -84,23 +82,10 @@ def inputs_of(
         frontend=policy.images.frontend,
         sbom_generator=policy.images.sbom,
         proxy=policy.proxy.variables,
-        identities=policy.identities,
-        keyless=found.model_copy(update={"ca_bundle": ""}) if (found := _keyless(build, policy)) else None,
         traced=policy.tracing.enabled,
         builder_id=policy.builder_id,
     )
     return inputs, {key: inline.files[path] for path, key in files.items()} if inline else {}
-
-
-def _keyless(build: MultiArchBuild, policy: Policy) -> Keyless | None:
-    """Return who certifies the signatures of a build that asks for it."""
-    signing = build.spec.output.signing
-    return policy.rules_for(build.metadata.namespace).signing.keyless if signing and signing.keyless else None
-
-
-def _signing_bundle(build: MultiArchBuild, policy: Policy) -> dict[str, str]:
-    keyless = _keyless(build, policy)
-    return {mounts.SIGNING_CA_FILE: keyless.ca_bundle} if keyless and keyless.ca_bundle else {}
 
 
 def buildkitd_toml(policy: Policy, most: Decimal) -> str:

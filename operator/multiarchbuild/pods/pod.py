@@ -38,7 +38,7 @@ from multiarchbuild.plan.children import (
 from multiarchbuild.plan.identity import digest
 from multiarchbuild.plan.policy import Isolation, Policy
 
-from . import builder, injection, volumes
+from . import builder, injection, tokens, volumes
 from .meta import metadata
 from .volumes import Volume
 
@@ -60,13 +60,14 @@ def resolve_pod(action: StartResolve, build: MultiArchBuild, policy: Policy) -> 
     if action.role is Role.CHECK_BASES:
         mounted = [volumes.inputs(action.inputs), _work(build, policy), *volumes.registry_secrets(build.spec)]
         mounted += volumes.identity_tokens(build.spec, policy.identities)
-        asked = ["resolve", *(f"--base={base}" for base in action.bases)]
+        asked = ["resolve", *(f"--base={base}" for base in action.bases), *tokens.arguments(build, policy)]
         return _pod(action, build, policy, action.role, _spec(action, build, policy, action.role, asked, mounted))
     mounted = [volumes.inputs(action.inputs), _work(build, policy), *volumes.source_secret(build.spec)]
+    arguments = [f"--artifact={_json(action.artifact)}"] if action.artifact else []
     if build.spec.source.oci or action.last:
         mounted += volumes.registry_secrets(build.spec)
         mounted += volumes.identity_tokens(build.spec, policy.identities)
-    arguments = [f"--artifact={_json(action.artifact)}"] if action.artifact else []
+        arguments += tokens.arguments(build, policy)
     arguments += [f"--paths={_json(action.paths)}"] if action.paths else []
     if action.last:
         mounted += volumes.destination_secrets(build.spec)
@@ -97,7 +98,8 @@ def _publish_pod(
     mounted += [*volumes.destination_secrets(build.spec), *volumes.signing(build.spec, rules.signing.keyless)]
     mounted += volumes.identity_tokens(build.spec, policy.identities)
     stays = [f"--stay={action.keep.idle}"] if action.keep else []
-    spec = _spec(action, build, policy, Role.PUBLISH, ["publish", *stays, *arguments], mounted)
+    own = [*stays, *arguments, *tokens.arguments(build, policy, sign=True)]
+    spec = _spec(action, build, policy, Role.PUBLISH, ["publish", *own], mounted)
     if action.keep:
         spec["activeDeadlineSeconds"] = action.keep.life
     if action.near:
@@ -176,6 +178,7 @@ def _build_pod(action: StartBuild, build: MultiArchBuild, policy: Policy) -> dic
     arguments += ["--sweep"] if action.keep and builder.is_supervised(policy) else []
     arguments += [f"--cache-to={action.cache.export_to}"] if action.cache.export_to else []
     arguments += [f"--cache-from={ref}" for ref in action.cache.import_from]
+    arguments += tokens.arguments(build, policy)
     pod = _spec(action, build, policy, Role.BUILD, ["build", *arguments], mounted)
     pod["volumes"] += [volume.volume for volume in own]
     first = builder.owner(policy, resources, own) if action.claim else []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from multiarchbuild.api.results import Source
 from multiarchbuild.api.source import Paths
+from multiarchbuild.api.token_services import TokenServices
 
 from .mounts import Mounts
 from .termination import conclude
@@ -18,7 +19,8 @@ from .termination import conclude
 def main(argv: Sequence[str], *, root: Path = Path("/")) -> int:
     """Run the step that `argv` names and return its exit code; `root` is where the mounts begin."""
     arguments = _parser().parse_args(argv)
-    mounts = Mounts(root)
+    services = TokenServices.model_validate_json("".join(arguments.services) or "{}")
+    mounts = Mounts(root, services=services)
     # Each step imports only what it needs: pods in a row are what a run waits for.
     match arguments.step:
         case "resolve":
@@ -84,4 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--cache", action="append", default=[], help="cache that the run has written")
     publish.add_argument("--cache-from", action="append", default=[], help="cache that the run has read")
     publish.add_argument("--keep", action="append", default=[], help="digest of an image that does not expire")
+    for step in (resolve, build, publish):
+        step.add_argument("--services", action="append", default=[], help="part of where tokens are sent, as JSON")
     return parser

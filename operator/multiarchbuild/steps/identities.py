@@ -22,7 +22,7 @@ from multiarchbuild.plan.logins import Login, logins
 from .errors import StepError
 from .log import say
 from .mounts import Mounts
-from .trust import ca_file, registry_ca_file
+from .trust import identity_ca_file, registry_ca_file
 
 PATIENCE = urllib3.Timeout(connect=5, read=20)
 RETRIES = urllib3.Retry(
@@ -41,7 +41,11 @@ _AGAIN = 30.0
 
 
 def exchanges(mounts: Mounts, destination: int | None) -> list[Entry]:
-    """Return the logins by identities for one of output.destinations, or for all but those."""
+    """Return the logins by identities for one of output.destinations, or for all but those.
+
+    Raises:
+        StepError: one is for a registry that does not belong to its provider.
+    """
     return [
         Entry(canonical_host(host), login.path if position == 0 else "", None, exchange=_login(mounts, login, host))
         for login in logins(mounts.inputs.spec)
@@ -90,15 +94,24 @@ class Renewed:
 
 @cache
 def _login(mounts: Mounts, login: Login, host: str) -> Renewed:
-    ours, host = mounts.inputs, canonical_host(host)
+    ours, identities, provider = mounts.inputs, mounts.services.identities, login.identity.provider
+    # The operator has asked for this too, of the build: these inputs may be of somebody else.
+    if not identities.serves(provider, host):
+        raise StepError(
+            Reason.POLICY_DENIED,
+            f"{login.field} would log in to {host}, which is not a registry of {provider} by the operator's policy "
+            f"(identities.{str(provider).lower()}.registries). Start another run; if it says the same, look for who "
+            "replaces ConfigMaps in this namespace.",
+        )
+    host = canonical_host(host)
     plain = {canonical_host(registry.host) for registry in ours.registries if registry.plain_http}
-    audience = ours.identities.audience(login.identity)
+    audience = identities.audience(login.identity)
     exchange = Exchange(
         identity=login.identity,
-        identities=ours.identities,
+        identities=identities,
         host=host,
         token=lambda: _token(mounts, audience or "", login.field),
-        http=connections(ca_file(mounts), retries=RETRIES, timeout=PATIENCE),
+        http=connections(identity_ca_file(mounts), retries=RETRIES, timeout=PATIENCE),
         near=urllib3.PoolManager(retries=RETRIES, timeout=PATIENCE),
         registry=pool(registry_ca_file(mounts, host)),
         session=f"multiarchbuild-{ours.namespace}-{ours.name}",

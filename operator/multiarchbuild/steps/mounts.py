@@ -1,11 +1,12 @@
-"""The files that a step was given, below a root that tests can move."""
+"""The files that a step was given, below a root that tests can move, and where it sends its tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.inputs import Inputs
+from multiarchbuild.api.token_services import TokenServices
 
 TERMINATION_LOG = "/dev/termination-log"
 
@@ -17,6 +18,8 @@ class Mounts:
     root: Path = Path("/")
     handed: Path | None = None
     """Where the inputs of the run are that a kept builder was handed; by default they are in its ConfigMap."""
+    services: TokenServices = field(default_factory=TokenServices)
+    """Where tokens are sent. It is no part of the inputs, which somebody else may have written."""
 
     def at(self, path: str) -> Path:
         """Return where the absolute path `path` of `api.mounts` is."""

@@ -70,7 +70,7 @@ def _keyless(mounts: Mounts) -> Signer:
     # Not at the top: who does not sign so does not wait for it.
     from multiarchbuild.oci.keyless import KeylessSigner, certify, new_key, stamp  # noqa: PLC0415
 
-    keyless = mounts.inputs.keyless
+    keyless = mounts.services.keyless
     if keyless is None:
         raise StepError(
             Reason.POLICY_DENIED,

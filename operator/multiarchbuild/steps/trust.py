@@ -42,17 +42,31 @@ def registry_ca_file(mounts: Mounts, *hosts: str) -> str | None:
 @cache
 def signing_ca_file(mounts: Mounts) -> str | None:
     """Return such a file for who certifies signatures."""
-    own = mounts.at(paths.INPUTS) / paths.SIGNING_CA_FILE
-    if not own.is_file():
-        return ca_file(mounts)
-    for_all = mounts.at(paths.INPUTS) / paths.CA_FILE
-    return _together(mounts, "ca-signing.crt", [*([for_all] if for_all.is_file() else []), own])
+    services = mounts.services
+    own = services.keyless.ca_bundle if services.keyless else ""
+    return _told(mounts, "ca-signing.crt", [services.ca_bundle, own])
+
+
+@cache
+def identity_ca_file(mounts: Mounts) -> str | None:
+    """Return such a file for the providers of identities."""
+    return _told(mounts, "ca-identities.crt", [mounts.services.ca_bundle])
+
+
+def _told(mounts: Mounts, name: str, bundles: list[str]) -> str | None:
+    """Return such a file of what the pod's own arguments have: nothing of it is from the ConfigMap."""
+    found = [bundle.encode() for bundle in bundles if bundle]
+    return _write(mounts, name, found) if found else None
 
 
 def _together(mounts: Mounts, name: str, bundles: list[Path]) -> str:
+    return _write(mounts, name, [bundle.read_bytes() for bundle in bundles])
+
+
+def _write(mounts: Mounts, name: str, bundles: list[bytes]) -> str:
     system = ssl.get_default_verify_paths().cafile
     parts = [Path(system).read_bytes()] if system else []
     # Renamed into place: another thread may want the same file.
     with NamedTemporaryFile(dir=mounts.work, delete=False) as file:
-        file.write(b"\n".join([*parts, *(bundle.read_bytes() for bundle in bundles)]))
+        file.write(b"\n".join([*parts, *bundles]))
     return str(Path(file.name).rename(mounts.work / name))

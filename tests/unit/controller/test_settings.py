@@ -17,6 +17,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def _signing(fulcio: str) -> str:
+    """Return a policy whose second tenant has this Fulcio."""
+    return f"tenants: [{{namespaces: [a]}}, {{namespaces: ['*'], signing: {{keyless: {{fulcio: {fulcio}}}}}}}]"
+
+
 def test_no_file_and_an_empty_file_mean_the_defaults(tmp_path: Path) -> None:
     assert load_policy(None) == Policy()
     assert load_policy(write(tmp_path, "# nothing\n")) == Policy()
@@ -56,6 +61,22 @@ def test_names_are_camel_case_as_in_kubernetes(tmp_path: Path) -> None:
         ("isolation: Rootless\nisolation: Privileged", "isolation is set twice"),
         ("caBundle: PEM", "caBundle: has no readable certificate"),
         ("registries: [{host: a}, {host: b, caBundle: PEM}]", "registries[1].caBundle: has no readable certificate"),
+        (
+            _signing("'https://f.test', timestampAuthority: 'https://t.test', caBundle: PEM"),
+            "tenants[1].signing.keyless.caBundle: has no readable certificate",
+        ),
+        (
+            _signing("'https://f.test/{region}', timestampAuthority: 'https://t.test'"),
+            "tenants[1].signing.keyless.fulcio: String should match pattern",
+        ),
+        (
+            _signing("'https://f.test', timestampAuthority: 'https://{region}.test'"),
+            "tenants[1].signing.keyless.timestampAuthority: String should match pattern",
+        ),
+        (
+            _signing("'http://f.test', timestampAuthority: 'http://t.test'"),
+            "tenants[1].signing.keyless: fulcio is http://f.test, where everybody on the way can read the token",
+        ),
         ("registries: [{host: https://a}]", "registries[0].host: String should match pattern"),
         ("registries: [{host: a}, {host: a}]", "registries: a is listed twice: merge the entries"),
         ("images: {pullPolicy: Sometimes}", "images.pullPolicy: Input should be 'Always', 'IfNotPresent' or 'Never'"),
@@ -93,9 +114,20 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, expected: str) -> None:
 
 def test_certificates_are_read(tmp_path: Path) -> None:
     pem = Authority(tmp_path, "test").pair.cert.read_text()
-    policy = {"caBundle": pem, "registries": [{"host": "a.test", "caBundle": pem}]}
+    keyless = {"fulcio": "https://f.test", "timestampAuthority": "http://t.test", "caBundle": pem}
+    tenant = {"namespaces": ["*"], "signing": {"keyless": keyless}}
+    policy = {"caBundle": pem, "registries": [{"host": "a.test", "caBundle": pem}], "tenants": [tenant]}
     loaded = load_policy(write(tmp_path, yaml.safe_dump(policy)))
-    assert loaded.registries[0].ca_bundle == loaded.ca_bundle
+    signing = loaded.tenants[0].signing.keyless
+    assert signing
+    assert loaded.registries[0].ca_bundle == signing.ca_bundle == loaded.ca_bundle
+
+
+def test_a_fulcio_without_tls_has_to_be_asked_for(tmp_path: Path) -> None:
+    said = _signing("'http://f.test', timestampAuthority: 'http://t.test', plainHttp: true")
+    keyless = load_policy(write(tmp_path, said)).tenants[1].signing.keyless
+    assert keyless
+    assert keyless.plain_http
 
 
 def test_everything_can_be_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from multiarchbuild.plan.actions import AnnotateBuilt, HandOver, StartPublish
 from multiarchbuild.plan.children import Pod, Role, pod_from
 from multiarchbuild.plan.kept import BEGIN
 from multiarchbuild.plan.policy import KeptBuilders, Policy
+from tests.unit.plan.test_tenants import KEYLESS
 from tests.unit.plan.world import World, manifest
 
 KEPT = Policy(kept_builders=KeptBuilders(default="10m"))
@@ -219,9 +220,11 @@ def test_one_that_was_given_up_and_has_published_counts() -> None:
     assert (step(found).pod, step(found).reuse) == (kept, BuilderUse.KEPT)
 
 
-def test_one_with_the_signing_key_does_not_stay() -> None:
-    signed = {"image": "registry.example.com/team-a/app", "signing": {"secretRef": {"name": "cosign"}}}
-    found = world(output=signed)
+@pytest.mark.parametrize("signing", [{"secretRef": {"name": "cosign"}}, {"keyless": True}], ids=str)
+def test_one_that_can_sign_does_not_stay(signing: dict[str, Any]) -> None:
+    tenant = {"namespaces": ["*"], "signing": {"keyless": KEYLESS}}
+    policy = Policy.model_validate({**KEPT.model_dump(by_alias=True), "tenants": [tenant]})
+    found = world(policy, output={"image": "registry.example.com/team-a/app", "signing": signing})
     assert step(found).reuse is None
     assert publishers(found) == []
 

@@ -14,9 +14,10 @@ from multiarchbuild.api.platforms import Platform
 from multiarchbuild.api.resource import MultiArchBuild
 from multiarchbuild.api.results import Pushed, PushedImage, Source
 from multiarchbuild.api.status import CacheVolumeUse, Mode
+from multiarchbuild.api.token_services import TokenServices
 from multiarchbuild.plan.actions import CacheRefs, EnsureInputs, Placement, StartBuild, StartPublish, StartResolve
 from multiarchbuild.plan.children import Role, pod_from
-from multiarchbuild.plan.policy import Policy
+from multiarchbuild.plan.policy import MAX_BUNDLES, Policy
 from multiarchbuild.pods import render, template
 
 ARM64 = Platform.parse("linux/arm64")
@@ -340,12 +341,71 @@ def test_only_the_publish_pod_gets_a_token_that_is_good_for_a_signature() -> Non
         (volume,) = (each for each in pod["spec"]["volumes"] if each["name"] == "signing")
         token = {"audience": audience, "expirationSeconds": 600, "path": "token"}
         assert volume["projected"] == {"sources": [{"serviceAccountToken": token}]}
-        data = render(EnsureInputs("in", "run1"), build, found)["data"]
-        assert data["signing.ca.crt"] == "PEM"
-        assert "PEM" not in data["inputs.json"]
         # Nor where the build does not ask for it.
         assert "serviceAccountToken" not in json.dumps(render(PUBLISH, resource(), found)["spec"])
     assert "serviceAccountToken" not in json.dumps(render(PUBLISH, build, policy())["spec"])
+
+
+def told(pod: dict[str, Any]) -> TokenServices:
+    """Return where a pod is told to send its tokens."""
+    text = "".join(each.removeprefix("--services=") for each in step(pod)["args"] if each.startswith("--services="))
+    return TokenServices.model_validate_json(text.replace("$$", "$") or "{}")
+
+
+def test_where_tokens_are_sent_is_in_the_pod_which_nobody_can_change() -> None:
+    """Who may delete and create ConfigMaps could put in another one before the pod mounts it."""
+    keyless = {"fulcio": "https://fulcio.test", "timestampAuthority": "https://tsa.test", "caBundle": "SIGNING-PEM"}
+    role = {"provider": "AWS", "role": "arn:aws:iam::123456789012:role/a"}
+    build = resource(output={"image": "r.test/a", "identity": role, "signing": {"keyless": True}})
+    found = policy(
+        caBundle="PEM",
+        identities={"aws": {"sts": "https://sts.test"}},
+        tenants=[{"namespaces": ["*"], "identities": ["*"], "signing": {"keyless": keyless}}],
+    )
+    check = replace(RESOLVE, role=Role.CHECK_BASES, bases=("r.test/base:1",))
+    for action in (check, start(), PUBLISH):
+        services = told(render(action, build, found))
+        assert services.identities == found.identities
+        assert services.ca_bundle == "PEM"
+        assert services.keyless == (found.tenants[0].signing.keyless if action is PUBLISH else None)
+    inputs = json.dumps(render(EnsureInputs("in", "run1"), build, found)["data"])
+    for each in ("fulcio.test", "tsa.test", "sts.test", "SIGNING-PEM"):
+        assert each not in inputs
+    assert "--services" not in json.dumps([render(action, resource(), found) for action in (check, start(), PUBLISH)])
+
+
+@pytest.mark.parametrize("signing", [{"secretRef": {"name": "key"}}, {"keyless": True}], ids=str)
+def test_pods_that_sign_go_to_the_nodes_for_that(signing: dict[str, Any]) -> None:
+    keyless = {"fulcio": "https://fulcio.test", "timestampAuthority": "https://tsa.test"}
+    toleration = {"key": "signing", "operator": "Exists"}
+    nodes = {"nodeSelector": {"pool": "signing"}, "tolerations": [toleration], "keyless": keyless}
+    found = policy(tenants=[{"namespaces": ["*"], "placement": {"nodeSelector": {"zone": "a"}}, "signing": nodes}])
+    for signs in (True, False):
+        build = resource(output={"image": "r.test/a", **({"signing": signing} if signs else {})})
+        for action in (RESOLVE, start(), PUBLISH):
+            spec = render(action, build, found)["spec"]
+            assert spec["nodeSelector"]["zone"] == "a"
+            here = signs and action is PUBLISH
+            assert (spec["nodeSelector"].get("pool") == "signing", toleration in spec["tolerations"]) == (here, here)
+
+
+def test_a_policy_that_changes_in_a_run_gives_no_token_to_the_service_of_another() -> None:
+    build = resource(output={"image": "r.test/a", "signing": {"keyless": True}})
+    for name in ("old", "new"):
+        keyless = {"fulcio": f"https://{name}.test", "timestampAuthority": "https://tsa.test", "audience": name}
+        pod = render(PUBLISH, build, policy(tenants=[{"namespaces": ["*"], "signing": {"keyless": keyless}}]))
+        services = told(pod)
+        assert services.keyless
+        assert (services.keyless.fulcio, services.keyless.audience) == (f"https://{name}.test", name)
+        assert f'"audience": "{name}"' in json.dumps(pod["spec"]["volumes"])
+
+
+def test_no_argument_is_longer_than_linux_takes() -> None:
+    pem = "$é\n" * (MAX_BUNDLES // 4)
+    role = {"provider": "AWS", "role": "arn:aws:iam::123456789012:role/a"}
+    pod = render(PUBLISH, resource(output={"image": "r.test/a", "identity": role}), policy(caBundle=pem))
+    assert max(len(each.encode()) for each in step(pod)["args"]) < 128 * 1024, "MAX_ARG_STRLEN, see execve(2)"
+    assert told(pod).ca_bundle == pem
 
 
 def test_a_missing_secret_does_not_keep_the_pod_from_starting() -> None:

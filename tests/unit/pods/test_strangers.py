@@ -99,7 +99,6 @@ EVERYTHING: dict[str, Any] = {
         "childTags": True,
         "secretRefs": [{"name": "registry"}],
         "identity": _role("output"),
-        "signing": {"secretRef": {"name": "signing"}, "keyless": True},
         "destinations": [
             {"image": "r.test/copy", "secretRefs": [{"name": "destination"}]},
             {"image": "a.azurecr.io/copy", "identity": _AZURE},
@@ -137,7 +136,8 @@ EVERYTHING: dict[str, Any] = {
     "suspend": False,
     "history": {"successful": 1, "failed": 1},
 }
-"""All of a spec but its source, which is one of `SOURCES`."""
+"""All of a spec but its source, which is one of `SOURCES`, and its signature, which is one of `SIGNING`."""
+SIGNING: dict[str, dict[str, Any]] = {"key": {"secretRef": {"name": "signing"}}, "keyless": {"keyless": True}}
 MAPS = {"args", "labels", "annotations", "contexts", "nodeSelector", "requests", "limits", "files"}
 
 
@@ -159,16 +159,22 @@ def _once(path: str) -> set[str]:
     return {f"{place}{identity}", f"identity.{part}"} if identity else {path}
 
 
+BUILDS = [(source, signing) for source in SOURCES for signing in SIGNING]
+
+
+def _spec(source: str, signing: str) -> dict[str, Any]:
+    output = {**EVERYTHING["output"], "signing": SIGNING[signing]}
+    return {**EVERYTHING, "source": SOURCES[source], "output": output}
+
+
 def test_it_says_everything() -> None:
-    said = {
-        part for source in SOURCES.values() for path in _paths({**EVERYTHING, "source": source}) for part in _once(path)
-    }
+    said = {part for source, signing in BUILDS for path in _paths(_spec(source, signing)) for part in _once(path)}
     missing = {part for path in FIELDS for part in _once(path)} - said
     assert missing == set(), "a new field: give it a value here"
 
 
-def _build(source: str) -> MultiArchBuild:
-    return resource(**EVERYTHING, source=SOURCES[source])
+def _build(source: str, signing: str = "key") -> MultiArchBuild:
+    return resource(**_spec(source, signing))
 
 
 POLICY: dict[str, Any] = {
@@ -182,9 +188,9 @@ POLICY: dict[str, Any] = {
 KEYLESS = {"fulcio": "https://fulcio.example.com", "timestampAuthority": "https://tsa.example.com/api/v1/timestamp"}
 
 
-def _pods(source: str) -> Iterator[dict[str, Any]]:
+def _pods(source: str, signing: str) -> Iterator[dict[str, Any]]:
     """Yield every pod that there can be."""
-    policy, build = Policy.model_validate(POLICY), _build(source)
+    policy, build = _tenant(), _build(source, signing)
     commit = Source(commit="0" * 40, ref="main")
     check = replace(RESOLVE, role=Role.CHECK)
     looks = (check, replace(check, artifact=commit), replace(RESOLVE, role=Role.CHECK_BASES, bases=("r.test/base:1",)))
@@ -226,11 +232,11 @@ def _tenant(**entry: Any) -> Policy:
     return Policy.model_validate({**POLICY, "tenants": [{**allowed, **entry}]})
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_the_policy_is_asked_about_all_that_pods_name(source: str) -> None:
-    build = _build(source)
+@pytest.mark.parametrize(("source", "signing"), BUILDS)
+def test_the_policy_is_asked_about_all_that_pods_name(source: str, signing: str) -> None:
+    build = _build(source, signing)
     assert pod_refusal(build, _tenant()) == "", "all of it is allowed"
-    named = {each for pod in _pods(source) for each in _named(pod)}
+    named = {each for pod in _pods(source, signing) for each in _named(pod)}
     # The operator names these two, and makes them.
     for kind, name in named - {("configMap", "in"), ("claimName", "c")}:
         if kind == "audience":
@@ -241,18 +247,21 @@ def test_the_policy_is_asked_about_all_that_pods_name(source: str) -> None:
         assert f"is {name}, but" in pod_refusal(build, _tenant(**{rule: others})), f"{kind} {name} goes through"
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_tokens_are_for_providers_of_identities_that_the_policy_allows(source: str) -> None:
+@pytest.mark.parametrize(("source", "signing"), BUILDS)
+def test_tokens_are_for_services_that_the_policy_allows(source: str, signing: str) -> None:
     tokens = {
         "sts.amazonaws.com": "aws/*",
         f"https://iam.googleapis.com/{_POOL}": "google/*",
         "api://AzureADTokenExchange": "azure/*",
     }
-    audiences = {name for pod in _pods(source) for kind, name in _named(pod) if kind == "audience"}
-    assert audiences == set(tokens)
-    for audience in audiences:
+    build = _build(source, signing)
+    audiences = {name for pod in _pods(source, signing) for kind, name in _named(pod) if kind == "audience"}
+    assert audiences == {*tokens, *({"sigstore"} if signing == "keyless" else ())}
+    for audience in tokens:
         allowed = [pattern for name, pattern in tokens.items() if name != audience]
-        assert "identities)" in pod_refusal(_build(source), _tenant(identities=allowed)), audience
+        assert "identities)" in pod_refusal(build, _tenant(identities=allowed)), audience
+    if signing == "keyless":
+        assert "signing.keyless)" in pod_refusal(build, _tenant(signing={}))
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -1,14 +1,17 @@
 """Which certificates a step trusts for whom."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from multiarchbuild.api import mounts as paths
 from multiarchbuild.api.inputs import Inputs, Registry
+from multiarchbuild.api.keyless import Keyless
 from multiarchbuild.api.spec import Spec
+from multiarchbuild.api.token_services import TokenServices
 from multiarchbuild.steps.mounts import Mounts
-from multiarchbuild.steps.trust import ca_file, registry_ca_file
+from multiarchbuild.steps.trust import ca_file, identity_ca_file, registry_ca_file, signing_ca_file
 from tests.unit.plan.world import spec
 
 HOSTS = ("a.test", "b.test:5000", "docker.io")
@@ -43,3 +46,12 @@ def test_each_registry_has_its_own_and_what_is_for_all(mounts: Mounts) -> None:
     assert trusted(registry_ca_file(mounts, "b.test")) == for_all
     assert trusted(registry_ca_file(mounts, "index.docker.io")) == {"FOR-HUB", *for_all}
     assert trusted(registry_ca_file(mounts, *HOSTS)) == {"FOR-B", "FOR-HUB", *for_all}
+
+
+def test_where_tokens_are_sent_what_the_pod_is_told_is_trusted_and_nothing_else(mounts: Mounts) -> None:
+    (mounts.at(paths.INPUTS) / "signing.ca.crt").write_text("FOR-B")
+    assert identity_ca_file(mounts) is signing_ca_file(mounts) is None
+    keyless = Keyless(fulcio="https://f.test", timestamp_authority="https://t.test", ca_bundle="FOR-HUB")
+    told = replace(mounts, services=TokenServices(keyless=keyless, ca_bundle="FOR-B"))
+    assert trusted(identity_ca_file(told)) == {"FOR-B"}
+    assert trusted(signing_ca_file(told)) == {"FOR-B", "FOR-HUB"}
