@@ -114,7 +114,8 @@ def layers(app: Pod, digest: str) -> list[dict[str, Any]]:
     return list(found.content["layers"])
 
 
-def test_a_timestamp_that_was_changed_is_refused_and_made_anew(app: Pod, keyless: Keyless) -> None:
+@pytest.mark.parametrize("change", ["another signature", "not signed"])
+def test_a_timestamp_that_was_changed_is_refused_and_made_anew(app: Pod, keyless: Keyless, change: str) -> None:
     built = build_two(app)
     result = published(app.run("publish", built=built))
     client, stamp = app.services.client(app.image), "dev.sigstore.cosign/rfc3161timestamp"
@@ -122,6 +123,9 @@ def test_a_timestamp_that_was_changed_is_refused_and_made_anew(app: Pod, keyless
     assert found is not None
     (layer,) = layers(app, result.digest)
     other = stamped(keyless, b"another signature")
+    if change == "not signed":
+        kept = base64.b64decode(json.loads(layer["annotations"][stamp])["SignedRFC3161Timestamp"])
+        other = kept[:-1] + bytes([kept[-1] ^ 1])
     said = json.dumps({"SignedRFC3161Timestamp": base64.b64encode(other).decode()})
     changed = {**found.content, "layers": [{**layer, "annotations": {**layer["annotations"], stamp: said}}]}
     client.put(replace(found, raw=json.dumps(changed).encode()), signing.tag(result.digest))
@@ -142,7 +146,7 @@ def test_publishing_again_keeps_the_signatures_of_this_identity(app: Pod, keyles
     before, asked = attached(), len(keyless.timestamps.asked)
     assert published(app.run("publish", built=built)) == first
     assert attached() == before
-    assert len(keyless.timestamps.asked) == asked, "nothing new was signed"
+    assert len(keyless.timestamps.asked) == asked + 1, "nothing new was signed: it was asked whose timestamps it makes"
 
     app.secrets["signing"]["token"] = keyless.issuer.token("team", "other")
     other = published(app.run("publish", built=built))
@@ -165,7 +169,7 @@ def test_each_destination_gets_signatures_of_its_own(app: Pod, keyless: Keyless)
 
 
 def stamped(keyless: Keyless, signature: bytes) -> bytes:
-    return stamp(urllib3.PoolManager(), f"http://{keyless.timestamps.upstream}/api/v1/timestamp", signature)
+    return stamp(urllib3.PoolManager(), f"http://{keyless.timestamps.upstream}/api/v1/timestamp", signature).reply
 
 
 def of_another_key(keyless: Keyless) -> Answer:
@@ -190,10 +194,42 @@ def refused(app: Pod, reason: Reason) -> str:
 
 def test_a_token_that_fulcio_does_not_take_is_told_with_its_issuer_and_audience(app: Pod, keyless: Keyless) -> None:
     app.secrets["signing"]["token"] = keyless.issuer.token("team", "default", "somebody-else")
-    message = refused(app, Reason.SIGNING_FAILED)
+    message = refused(app, Reason.SIGNING_UNAVAILABLE)
     assert f"Fulcio at https://{keyless.fulcio.host} refused: {keyless.fulcio.host} answered 400" in message
     assert f"have the issuer {keyless.issuer.url} with `type: kubernetes` and `client-id: sigstore`" in message
     assert "the ServiceAccount default in namespace team" in message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "remedy"),
+    [
+        (400, Reason.SIGNING_UNAVAILABLE, "Let Fulcio's configuration have the issuer"),
+        (401, Reason.SIGNING_FAILED, "Let Fulcio's configuration have the issuer"),
+        (403, Reason.SIGNING_FAILED, "Let Fulcio's configuration have the issuer"),
+        (
+            404,
+            Reason.SIGNING_FAILED,
+            "Correct the URL in `fulcio` in `tenants[].signing.keyless` of the operator's policy.",
+        ),
+        (
+            405,
+            Reason.SIGNING_FAILED,
+            "Correct the URL in `fulcio` in `tenants[].signing.keyless` of the operator's policy.",
+        ),
+    ],
+)
+def test_what_fulcio_refuses_has_a_remedy(app: Pod, keyless: Keyless, status: int, reason: Reason, remedy: str) -> None:
+    keyless.fulcio.fault = lambda _method, _path: (status, {}, b"")
+    message = refused(app, reason)
+    assert f"{keyless.fulcio.host} answered {status}" in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_what_the_timestamp_authority_refuses_has_a_remedy(app: Pod, keyless: Keyless, status: int) -> None:
+    keyless.timestamps.fault = lambda _method, _path: (status, {}, b"")
+    message = refused(app, Reason.SIGNING_FAILED)
+    assert "Correct the URL in `timestampAuthority` in `tenants[].signing.keyless` of the operator's policy." in message
 
 
 def test_a_fulcio_that_is_away_is_tried_again(app: Pod, keyless: Keyless) -> None:

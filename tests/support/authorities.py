@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import hashlib
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 from cryptography import x509
+from cryptography.hazmat.asn1 import encode_der
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -203,3 +205,50 @@ def _pem(key: _Key, encryption: BestAvailableEncryption | NoEncryption) -> str:
 
 def _url64(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def timestamp(by: Certified, message: bytes, when: dt.datetime, nonce: int | None = None) -> bytes:
+    """Return what the timestamp authority `by` answers about `message` at the time `when` (TimeStampResp, DER)."""
+    sha256 = _der(0x30, _oid("2.16.840.1.101.3.4.2.1"))
+    kind, imprint = _oid("1.2.840.113549.1.9.16.1.4"), _der(0x30, sha256, _der(4, _sha256(message)))
+    moment = _der(0x18, f"{when.astimezone(dt.UTC):%Y%m%d%H%M%SZ}".encode())
+    parts = (encode_der(1), _oid("1.2.3"), imprint, encode_der(1), moment)
+    content = _der(0x30, *parts, b"" if nonce is None else encode_der(nonce))
+    told = ("1.2.840.113549.1.9.3", kind), ("1.2.840.113549.1.9.4", _der(4, _sha256(content)))
+    attributes = b"".join(_der(0x30, _oid(name), _der(0x31, value)) for name, value in told)
+    certificate = by.chain[0]
+    signer = _der(
+        0x30,
+        encode_der(1),
+        _der(0x30, certificate.issuer.public_bytes(), encode_der(certificate.serial_number)),
+        sha256,
+        _der(0xA0, attributes),
+        _der(0x30, _oid("1.2.840.10045.4.3.2")),
+        _der(4, by.key.sign(_der(0x31, attributes), ec.ECDSA(hashes.SHA256()))),
+    )
+    signed = _der(
+        0x30,
+        encode_der(3),
+        _der(0x31, sha256),
+        _der(0x30, kind, _der(0xA0, _der(4, content))),
+        _der(0xA0, certificate.public_bytes(Encoding.DER)),
+        _der(0x31, signer),
+    )
+    token = _der(0x30, _oid("1.2.840.113549.1.7.2"), _der(0xA0, signed))
+    return _der(0x30, _der(0x30, encode_der(0)), token)
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    if len(content) < 0x80:
+        return bytes([tag, len(content)]) + content
+    size = len(content).to_bytes((len(content).bit_length() + 7) // 8)
+    return bytes([tag, 0x80 | len(size)]) + size + content
+
+
+def _oid(dotted: str) -> bytes:
+    return encode_der(x509.ObjectIdentifier(dotted))
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -187,15 +187,15 @@ class Build(Model):
         return self.model_copy(update={"contexts": contexts})
 
 
+_SIGNS_SO = "name a Secret with a key in output.signing.secretRef, or set output.signing.keyless, and not both"
+
+
 class Signing(Model):
     """What signs the index, so that `cosign verify` and admission controllers accept it: a key, or an identity."""
 
     model_config = ConfigDict(
         json_schema_extra=model_rules(
-            Rule(
-                "has(self.secretRef) != (has(self.keyless) && self.keyless)",
-                "name a Secret with a key in output.signing.secretRef, or set output.signing.keyless, and not both",
-            ),
+            Rule("has(self.secretRef) != (has(self.keyless) && self.keyless)", _SIGNS_SO),
         )
     )
 
@@ -205,6 +205,18 @@ class Signing(Model):
     keyless: bool = False
     """Sign as the ServiceAccount of the pods, with a key that is made for one run and a certificate by the Fulcio that
     the operator's policy names (tenants[].signing.keyless)."""
+
+    @model_validator(mode="after")
+    def _says_how(self) -> Self:
+        # What a build says was validated when somebody wrote it, not when an older definition has dropped a part of it.
+        if self.secret_ref is None and not self.keyless:
+            raise ValueError(
+                "neither secretRef nor keyless is set, so that nothing would be signed. A CustomResourceDefinition of "
+                f"an older version has dropped keyless: apply the build again. Otherwise {_SIGNS_SO}"
+            )
+        if self.secret_ref is not None and self.keyless:
+            raise ValueError(_SIGNS_SO)
+        return self
 
 
 class Compression(Model):

@@ -10,6 +10,10 @@ class UnprovenError(Exception):
     """A certificate or timestamp that says something else than was asked for: what, and never a token."""
 
 
+class ExpiredError(Exception):
+    """A certificate that was valid when the run began to sign, and is no longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Certified:
     """What says whose signature it is, and that it was made while the certificate was valid."""

@@ -6,6 +6,7 @@ Source: https://github.com/sigstore/cosign/blob/v3.1.2/specs/SIGNATURE_SPEC.md
 import base64
 import binascii
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -114,8 +115,20 @@ def _read(annotations: Mapping[str, Any]) -> Signature:
     if _CERTIFICATE not in annotations:
         return Signature(value)
     stamped = parse_object(annotations[_TIMESTAMP], "the timestamp")["SignedRFC3161Timestamp"]
-    certificate = ssl.PEM_cert_to_DER_cert(annotations[_CERTIFICATE])
-    return Signature(value, certified=Certified(certificate, (), base64.b64decode(stamped, validate=True)))
+    certificate, chain = ssl.PEM_cert_to_DER_cert(annotations[_CERTIFICATE]), _certificates(annotations[_CHAIN])
+    found = Signature(value, certified=Certified(certificate, chain, base64.b64decode(stamped, validate=True)))
+    # What is written otherwise may be read otherwise, or by nobody.
+    if not _annotations(found).items() <= annotations.items():
+        raise ValueError("it is not as it is written here")
+    return found
+
+
+def _certificates(pem: str) -> tuple[bytes, ...]:
+    """Return the certificates (DER), of which there is one at least."""
+    parts = re.findall("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
+    if not parts:
+        raise ValueError("no certificates")
+    return tuple(map(ssl.PEM_cert_to_DER_cert, parts))
 
 
 def _manifest(client: Client, layers: list[Mapping[str, Any]]) -> Manifest:

@@ -331,6 +331,23 @@ def test_a_secret_whose_old_name_the_definition_has_dropped_is_named() -> None:
     assert "spec.build.secrets.0: Value error, secretKeyRef is missing. It was called secretRef" in ready.message
 
 
+@pytest.mark.parametrize("left", [{}, {"keyless": False}])
+def test_a_build_whose_keyless_the_definition_has_dropped_is_not_published_unsigned(left: Schema) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read_build(manifest(output={"image": "registry.example.com/a", "signing": left}))
+    status = invalid_spec(read_status(STORED)[0], caught.value, 2, NOW)
+    ready = next(entry for entry in status.conditions if entry.type == ConditionType.READY)
+    assert ready.reason == Reason.INVALID_SPEC
+    assert "spec.output.signing: Value error, neither secretRef nor keyless is set" in ready.message
+    assert "apply the build again" in ready.message
+
+
+def test_a_build_signs_by_a_key_or_without_and_not_by_both() -> None:
+    both = {"secretRef": {"name": "key"}, "keyless": True}
+    with pytest.raises(ValidationError, match="and not both"):
+        read_build(manifest(output={"image": "registry.example.com/a", "signing": both}))
+
+
 def test_status_has_no_closed_enumeration_but_that_of_conditions() -> None:
     closed = [node["enum"] for node in nodes(structural(Status)) if "enum" in node]
     assert closed == [["True", "False", "Unknown"]]

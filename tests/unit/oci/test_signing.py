@@ -11,8 +11,10 @@ from multiarchbuild.oci import signing
 from multiarchbuild.oci.errors import DeniedError, RefusedError
 from multiarchbuild.oci.index import INDEX, MANIFEST
 from multiarchbuild.oci.keys import SigningKey, load
+from multiarchbuild.oci.signature import Signer
 from tests.support.signing import key_pair
 from tests.unit.oci.test_client import Answer, Registry
+from tests.unit.oci.test_keyless import OTHER_CA, signer
 
 DIGEST = f"sha256:{'ab' * 32}"
 TAG = f"sha256-{'ab' * 32}.sig"
@@ -54,7 +56,7 @@ class Store:
             return 404, {}, b""
         return 200, {"Content-Type": self.manifest[0]}, self.manifest[1]
 
-    def sign(self, key: SigningKey) -> str:
+    def sign(self, key: Signer) -> str:
         return signing.sign(self.registry.client(), DIGEST, key)
 
     @property
@@ -144,3 +146,26 @@ def test_a_signature_that_cannot_be_read_is_not_ours(store: Store, annotations: 
     store.sign(key)
     assert store.layers[0] == odd
     assert len(store.layers) == 2
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wrong"),
+    [
+        ("chain", ""),
+        ("chain", "x"),
+        ("chain", OTHER_CA.pem),
+        ("chain", "{}x"),
+        ("certificate", "{}x"),
+        ("rfc3161timestamp", "{{}}"),
+    ],
+)
+def test_a_signature_whose_proof_was_changed_is_made_anew(store: Store, annotation: str, wrong: str) -> None:
+    ours = signer()
+    assert store.sign(ours) == store.sign(ours)
+    ((layer,), name) = store.layers, f"dev.sigstore.cosign/{annotation}"
+    layer["annotations"][name] = wrong.format(layer["annotations"][name])
+    store.manifest = MANIFEST, json.dumps({"layers": [layer]}).encode()
+    store.sign(ours)
+    assert len(store.layers) == 2
+    store.sign(ours)
+    assert len(store.layers) == 2, "the new one is kept"

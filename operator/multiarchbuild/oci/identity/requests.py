@@ -13,6 +13,15 @@ from multiarchbuild.api.foreign import NonsenseError, parse_json, parse_object
 from multiarchbuild.oci.errors import DeniedError, RefusedError
 from multiarchbuild.oci.http import Answer, ask
 
+
+class StatusError(DeniedError):
+    """The server does not accept the request, and would not another time."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 _TRANSIENT = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _TOKENS = re.compile(r"ey[\w-]+\.[\w-]+\.[\w-]*|[A-Za-z0-9+/=_-]{80,}")
 """What may be a token: no message quotes one."""
@@ -20,6 +29,8 @@ LONGEST = 10 * 365 * 24 * 3600
 """Seconds that a login is believed to be good for at most."""
 _LOOKED_AT = 4096
 """Characters in which tokens are looked for."""
+_READ = 16 * _LOOKED_AT
+"""Characters of which white space is removed before."""
 
 
 def form(http: urllib3.PoolManager, url: str, fields: Mapping[str, str]) -> Answer:
@@ -34,7 +45,7 @@ def send(
     """Send a request; no redirect is followed, which would carry the body anywhere.
 
     Raises:
-        DeniedError: it is refused, and would be again.
+        StatusError: it is refused, and would be again.
         RefusedError: the server has an error of its own.
         urllib3.exceptions.HTTPError: there is no answer.
     """
@@ -43,9 +54,10 @@ def send(
         return answer
     said = said_by(answer.body.decode(errors="replace"))
     host = urlsplit(url).netloc
-    message = f"{host} answered {answer.status} {answer.reason}".rstrip() + (f": {said}" if said else "")
-    final = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    raise (DeniedError if final and answer.status not in _TRANSIENT else RefusedError)(message)
+    message = f"{host} answered {answer.status} {quoted(answer.reason)}".rstrip() + (f": {said}" if said else "")
+    if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.status not in _TRANSIENT:
+        raise StatusError(message, answer.status)
+    raise RefusedError(message)
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -89,7 +101,13 @@ def said_by(body: str) -> str:
         said = ": ".join(parts) if parts else body if not body.lstrip().startswith("<") else ""
     else:
         said = _said(found)
-    return _TOKENS.sub("…", " ".join(said.split())[:_LOOKED_AT])[:400]
+    return quoted(said)
+
+
+def quoted(said: str) -> str:
+    """Return another's words for a message: one line, at most 400 characters, without anything that may be a token."""
+    printable = "".join(each if each.isprintable() else " " for each in said[:_READ])
+    return _TOKENS.sub("…", " ".join(printable.split())[:_LOOKED_AT])[:400]
 
 
 def _said(found: Any) -> str:

@@ -5,6 +5,6 @@ Only what signs so imports this package: its libraries take a while to load.
 
 from .fulcio import Certificate, certify
 from .signer import KeylessSigner, new_key
-from .timestamps import stamp
+from .timestamps import Timestamp, stamp
 
-__all__ = ["Certificate", "KeylessSigner", "certify", "new_key", "stamp"]
+__all__ = ["Certificate", "KeylessSigner", "Timestamp", "certify", "new_key", "stamp"]

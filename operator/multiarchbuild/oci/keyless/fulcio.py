@@ -11,20 +11,17 @@ from typing import Any
 
 import urllib3
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.asn1 import decode_der
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from multiarchbuild.api import limits
 from multiarchbuild.api.keyless import SignedBy
 from multiarchbuild.oci.identity.requests import document, send
 from multiarchbuild.oci.signature import UnprovenError
 
+from .foreign import examined, is_issued_by, names
+
 _PATH = "/api/v2/signingCert"
-_ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
-"""Extension with the issuer of the token, a UTF8String."""
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
@@ -51,7 +48,7 @@ def certify(http: urllib3.PoolManager, url: str, token: str, key: ec.EllipticCur
     """Return a certificate of `key` for whom `token` names; `url` is Fulcio's.
 
     Raises:
-        DeniedError: Fulcio does not take the token.
+        StatusError: Fulcio does not take the token.
         RefusedError: it has an error of its own.
         UnprovenError: what it has sent is no certificate of this key.
         urllib3.exceptions.HTTPError: there is no answer.
@@ -74,10 +71,13 @@ def read(answer: dict[str, Any], public: ec.EllipticCurvePublicKey) -> Certifica
     """
     found = answer.get("signedCertificateEmbeddedSct") or answer.get("signedCertificateDetachedSct")
     try:
-        leaf, *chain = (x509.load_pem_x509_certificate(each.encode()) for each in found["chain"]["certificates"])  # type: ignore[index]
+        texts = [each.encode() for each in found["chain"]["certificates"]]  # type: ignore[index]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnprovenError("it sent no certificates") from error
-    if leaf.public_key() != public:
+    with examined("it sent no certificates"):
+        leaf, *chain = map(x509.load_pem_x509_certificate, texts)
+        ours = leaf.public_key() == public
+    if not ours:
         raise UnprovenError("its certificate is of another key than the one that was sent")
     if not chain:
         raise UnprovenError("it sent no certificate of its CA")
@@ -86,31 +86,3 @@ def read(answer: dict[str, Any], public: ec.EllipticCurvePublicKey) -> Certifica
             raise UnprovenError("its certificates do not lead to each other")
     names(leaf)
     return Certificate(leaf, tuple(chain))
-
-
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether the CA `issuer` has signed `certificate`."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def names(certificate: x509.Certificate) -> SignedBy:
-    """Return whom a certificate names, and who has vouched for that.
-
-    Raises:
-        UnprovenError: it names nobody.
-    """
-    try:
-        extensions = certificate.extensions
-        alternatives = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = extensions.get_extension_for_oid(_ISSUER).value
-        (identity,) = (each.value for each in alternatives)
-        issuer = decode_der(str, found.value) if isinstance(found, x509.UnrecognizedExtension) else ""
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise UnprovenError("its certificate does not name an identity and an issuer") from error
-    if not isinstance(identity, str) or len(identity) > limits.IDENTITY or not 0 < len(issuer) <= limits.ISSUER:
-        raise UnprovenError("the identity or the issuer in its certificate is longer than expected")
-    return SignedBy(identity=identity, issuer=issuer)
