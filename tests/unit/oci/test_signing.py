@@ -158,6 +158,14 @@ def test_a_signature_that_cannot_be_read_is_not_ours(store: Store, annotations: 
         ("certificate", "{}x"),
         ("rfc3161timestamp", "{{}}"),
     ],
+    ids=[
+        "no chain",
+        "no certificates",
+        "the chain of another CA",
+        "more after the chain",
+        "more after it",
+        "no timestamp",
+    ],
 )
 def test_a_signature_whose_proof_was_changed_is_made_anew(store: Store, annotation: str, wrong: str) -> None:
     ours = signer()
